@@ -1,0 +1,40 @@
+"""LeNet on scikit-learn's handwritten digits."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    return ConfigDict(
+        {
+            "objective": {
+                "name": "vision.Classification",
+                "model": {
+                    "name": "vision.LeNet",
+                    "channels": (16, 32),
+                    "kernel_size": 3,
+                    "padding": ("SAME", "SAME"),
+                },
+            },
+            "data": {
+                "source": {"name": "data.sources.Digits", "split": "train"},
+                "transforms": [],
+                "batch_size": 64,
+            },
+            "evaluations": {
+                "test": {
+                    "source": {"name": "data.sources.Digits", "split": "test"},
+                    "transforms": [],
+                    "every": "5 epochs",
+                },
+            },
+            "duration": "40 epochs",
+            "optimizer": {
+                "name": "adam",
+                "learning_rate": 2e-3,
+                "schedule": {"name": "cosine", "warmup": "5%"},
+            },
+            "checkpoints": {"every": "10 epochs", "best_metric": "test/accuracy"},
+            "log_every": "1 epochs",
+        }
+    )

@@ -1,0 +1,132 @@
+"""What the commands share: arguments, start-up, and how they end."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from research.engine.errors import NonFiniteError, UserError
+
+DONE, UNEXPECTED, MISTAKE, NON_FINITE, STOPPED = 0, 1, 2, 3, 75
+
+Parser = argparse.ArgumentParser
+
+EXIT_CODES = """exit codes:
+  0   done
+  1   unexpected error, with its traceback
+  2   something you can mend (config, usage, data, disk), with one message
+  3   the loss or a gradient became NaN or infinite
+  75  stopped by SIGTERM or Ctrl-C after saving; the same command goes on
+"""
+
+
+def make_parser(command: str, description: str, epilog: str = "") -> Parser:
+    """A parser whose help ends with the exit codes."""
+    return argparse.ArgumentParser(
+        prog=f"python -m research.{command}",
+        description=description,
+        epilog=f"{epilog}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_config(parser: Parser) -> None:
+    """Adds --config; `split_overrides` takes what belongs to it."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE.py[:VARIANT]",
+        help="the experiment; --config.PATH=VALUE sets one of its settings, such as "
+        "--config.optimizer.learning_rate=3e-4 or --config.data.transforms.0.padding=2",
+    )
+
+
+def add_data_dir(parser: Parser) -> None:
+    """Adds --data_dir."""
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        default=None,
+        help="where data sets are; default: RESEARCH_DATA_DIR, else ~/research_data",
+    )
+
+
+def add_distributed(parser: Parser) -> None:
+    """Adds what joins several processes into one run."""
+    group = parser.add_argument_group("several processes")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="find the other processes from the environment (Slurm, TPU pods, MPI)",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    group.add_argument("--num_processes", type=int)
+    group.add_argument("--process_id", type=int)
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Arguments without those of the form --config.PATH=VALUE or --config.PATH VALUE, and these.
+
+    Raises:
+      UserError: for an override without a value.
+    """
+    rest: list[str] = []
+    overrides: list[tuple[str, str]] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith("--config."):
+            rest.append(argument)
+            continue
+        path, equals, value = argument.removeprefix("--config.").partition("=")
+        if not equals:
+            following = next(remaining, None)
+            if following is None or following.startswith("--"):
+                raise UserError(f"--config.{path}: give it a value, --config.{path}=VALUE")
+            value = following
+        overrides.append((path, value))
+    return rest, overrides
+
+
+def start_jax(arguments: argparse.Namespace | None = None) -> None:
+    """Configures JAX: a persistent compilation cache, and other processes where there are any."""
+    import jax
+
+    from research.data.cache import cache_dir
+
+    # Unset by the user, programs that took a moment to compile are kept between runs.
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if arguments is None:
+        return
+    if arguments.distributed:
+        jax.distributed.initialize()
+    elif arguments.coordinator or arguments.num_processes or arguments.process_id is not None:
+        given = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+        if None in given:
+            raise UserError("--coordinator, --num_processes and --process_id go together")
+        jax.distributed.initialize(*given)
+
+
+def main(command: Callable[[Sequence[str]], int]) -> None:
+    """Runs a command on the process's arguments and exits with its code."""
+    try:
+        code = command(sys.argv[1:])
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        code = MISTAKE
+    except NonFiniteError as error:
+        print(f"Stopped: {error}", file=sys.stderr)
+        code = NON_FINITE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    sys.exit(code)

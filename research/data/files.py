@@ -1,0 +1,87 @@
+"""Files of a data set: where they are, and what is in them whatever they are compressed with."""
+
+import difflib
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from research.engine.errors import UserError
+
+_OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+
+
+def default_data_dir() -> Path:
+    """Where data sets are unless told otherwise: RESEARCH_DATA_DIR, else ~/research_data."""
+    return Path(os.environ.get("RESEARCH_DATA_DIR") or "~/research_data").expanduser()
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A sentence that names the closest of the known words, or an empty string."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def find(data_dir: Path, path: str) -> Path:
+    """The existing file or folder `path`, below `data_dir` where it is relative.
+
+    Raises UserError with the full path, and a suggestion from what is there, where it is missing.
+    """
+    full = data_dir.expanduser() / Path(path).expanduser()
+    if full.exists():
+        return full
+    missing = full
+    while not missing.parent.exists():
+        missing = missing.parent
+    if missing.parent.is_dir():
+        hint = did_you_mean(missing.name, sorted(entry.name for entry in missing.parent.iterdir()))
+    else:
+        hint = f" {missing.parent} is not a folder."
+    if missing != full:
+        hint = f" There is no {missing}.{hint}"
+    raise UserError(
+        f"{full} does not exist.{hint} Data sets are looked for below --data_dir "
+        f"(or the environment variable RESEARCH_DATA_DIR), here {data_dir}."
+    )
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the file's name says that it is compressed in a way `read_bytes` undoes."""
+    return path.suffix in _OPEN
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, decompressed where its name ends in .gz or .xz.
+
+    Raises UserError where it cannot be read or is truncated or corrupt.
+    """
+    try:
+        with _OPEN.get(path.suffix, open)(path, "rb") as file:
+            return file.read()
+    except EOFError as error:
+        raise UserError(
+            f"{path} is truncated: its {path.stat().st_size} bytes of {path.suffix} data end "
+            "early. Fetch it again."
+        ) from error
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        raise UserError(
+            f"{path} is not valid {path.suffix} data: {error}. Fetch it again."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 text file, line ends as they are; compressed files as in `read_bytes`.
+
+    Raises UserError where it is not UTF-8, with the place of the first wrong byte.
+    """
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}."
+        ) from error

@@ -1,0 +1,96 @@
+"""Pictures in one folder a class."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from research.data.cache import decode_once
+from research.data.dataset import Dataset
+from research.data.files import did_you_mean, find
+from research.engine.errors import UserError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES_A_PIECE = 512
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Pictures `folder`/CLASS/*.png (jpg, …), resized and cropped to squares of `size` pixels.
+
+    A picture is scaled so that its shorter side is `size`, bilinearly with antialiasing, and the
+    centre is cut out. The classes are the subfolders in sorted order, or `classes` in its order.
+    Pictures are decoded once and kept in the cache.
+
+    A batch has image uint8 (N, size, size, channels) and label int32 (N,).
+    """
+
+    folder: str
+    size: int
+    classes: tuple[str, ...] | None = None
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UserError(f"ImageFolder.size must be at least 1; got {self.size}.")
+        if self.channels not in (1, 3):
+            raise UserError(
+                f"ImageFolder.channels must be 1 (grey) or 3 (colour); got {self.channels}."
+            )
+
+    def open(self, data_dir: Path) -> Dataset:
+        folder = find(data_dir, self.folder)
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder.")
+        found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        classes = found if self.classes is None else list(self.classes)
+        for name in classes:
+            if name not in found:
+                raise UserError(f"{folder} has no folder {name!r}.{did_you_mean(name, found)}")
+        paths = [
+            (path, label)
+            for label, name in enumerate(classes)
+            for path in sorted((folder / name).iterdir())
+            if path.suffix.lower() in SUFFIXES
+        ]
+        if not paths:
+            raise UserError(f"{folder} holds no pictures: they are expected as CLASS/NAME.png.")
+        arrays = decode_once(
+            [path for path, _ in paths], f"{self!r} {classes}", lambda: self._decode(paths)
+        )
+        return Dataset(len(paths), arrays)
+
+    def _decode(self, paths: list[tuple[Path, int]]) -> Iterator[dict[str, np.ndarray]]:
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(paths), IMAGES_A_PIECE):
+                piece = paths[start : start + IMAGES_A_PIECE]
+                images = pool.map(self._read, (path for path, _ in piece))
+                labels = np.asarray([label for _, label in piece], np.int32)
+                yield {"image": np.stack(list(images)), "label": labels}
+
+    def _read(self, path: Path) -> UInt8[np.ndarray, "size size channels"]:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as image:
+                return square(image.convert("RGB" if self.channels == 3 else "L"), self.size)
+        except UnidentifiedImageError as error:
+            raise UserError(f"{path} is not a picture, or a corrupt one.") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"{path} cannot be decoded: {error}.") from error
+
+
+def square(image: Any, size: int) -> UInt8[np.ndarray, "size size channels"]:
+    """A PIL image scaled so that its shorter side is `size`, and its centre cut out."""
+    from PIL import Image
+
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    pixels = np.asarray(resized.crop((left, top, left + size, top + size)), np.uint8)
+    return pixels.reshape(size, size, -1)

@@ -1,0 +1,63 @@
+"""What every tokenizer has, and where its file is."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+from research.data.files import default_data_dir, find
+from research.engine.errors import UserError
+
+Ids = Sequence[int] | Int[np.ndarray, " tokens"]
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to ids in [0, vocab_size) and back; equal settings make equal, hashable tokenizers."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of different tokens."""
+        ...
+
+    def encode(self, text: str) -> Int[np.ndarray, " tokens"]:
+        """The ids of a text, int32. Raises UserError for what it has no token for."""
+        ...
+
+    def decode(self, ids: Ids) -> str:
+        """The text of ids. Raises UserError for an id outside the vocabulary."""
+        ...
+
+
+def below(tokenizer: Any, data_dir: Path) -> Any:
+    """The same tokenizer reading its file, where it has a relative one, below `data_dir`."""
+    if getattr(tokenizer, "file", None) is None:
+        return tokenizer
+    return dataclasses.replace(tokenizer, file=str(find(data_dir, tokenizer.file)))
+
+
+def files_of(tokenizer: Any) -> list[Path]:
+    """The files a tokenizer reads."""
+    file = getattr(tokenizer, "file", None)
+    return [] if file is None else [find_file(file)]
+
+
+def find_file(file: str) -> Path:
+    """A tokenizer's file: below the default data folder where the path is relative."""
+    return find(default_data_dir(), file)
+
+
+def check_ids(ids: Ids, vocab_size: int) -> Int[np.ndarray, " tokens"]:
+    """The ids as a flat integer array; raises UserError for one outside [0, vocab_size)."""
+    array = np.asarray(ids, np.int64).reshape(-1)
+    outside = np.flatnonzero((array < 0) | (array >= vocab_size))
+    if outside.size:
+        position = int(outside[0])
+        raise UserError(
+            f"The id {array[position]} at position {position} is not in [0, {vocab_size}), "
+            "the tokenizer's vocabulary."
+        )
+    return array

@@ -1,0 +1,353 @@
+"""Pictures of what a run shows and measures; none of them touches pyplot's global state."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from research.engine.display import Images, Scatter
+from research.engine.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL.ImageFont import FreeTypeFont
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+DPI = 110
+INK, GRID, PAPER = "#333333", "#e3e3e3", "#f2f2f2"
+COLOURS = (
+    *("#3b6fb6", "#e07b39", "#3a9a6b", "#c44e52", "#8064a2"),
+    *("#8c6d51", "#d471a8", "#6b7785", "#b5a12f", "#45a5b5"),
+)
+LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK}
+OUTSIDE: Mapping[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+NOT_FINITE = (255, 0, 255)
+
+# Pixels: what a grid and a picture in it are enlarged to, gaps, titles.
+GRID_WIDTH, TILE, TITLED_TILE, GAP = 960, 128, 64, 4
+TITLE_SIZE, TITLE_LINES = 13, 2
+
+# Points of a curve; curves of a panel whose legend is inside, and that are in the legend at all.
+MARKED_UP_TO, SMOOTHED_FROM = 30, 60
+LEGEND_INSIDE, LEGEND_LINES = 6, 14
+
+
+def draw(display: Images | Scatter) -> Picture:
+    """The picture of a display."""
+    return image_grid(display) if isinstance(display, Images) else scatter(display)
+
+
+def image_grid(images: Images) -> Picture:
+    """Pictures side by side, small ones with every pixel enlarged to a square, titles above.
+
+    Values outside [0, 1] are clipped; pixels that are NaN or infinite are magenta.
+    """
+    from PIL import Image, ImageDraw
+
+    tiles = _to_pixels(images.images)
+    num, height, width, _ = tiles.shape
+    columns = min(num, images.columns or math.ceil(math.sqrt(num)))
+    scale = max(1, min(TILE // max(height, width), GRID_WIDTH // (columns * width)))
+    if images.titles:
+        scale = max(scale, math.ceil(TITLED_TILE / width))
+    tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = height * scale, width * scale
+
+    font = _font() if images.titles else None
+    titles = [_fit(title, width, font) for title in images.titles] if font else []
+    line = TITLE_SIZE + 4
+    above = max((len(title) for title in titles), default=0) * line + (3 if titles else 0)
+    pitch_y, pitch_x = above + height + GAP, width + GAP
+    rows = math.ceil(num / columns)
+    canvas = Image.new("RGB", (columns * pitch_x + GAP, rows * pitch_y + GAP), PAPER)
+    brush = ImageDraw.Draw(canvas)
+    for index, tile in enumerate(tiles):
+        x, y = GAP + index % columns * pitch_x, GAP + index // columns * pitch_y + above
+        canvas.paste(Image.fromarray(tile), (x, y))
+        for place, text in enumerate(reversed(titles[index] if index < len(titles) else [])):
+            middle, baseline = x + width / 2, y - 5 - place * line
+            brush.text((middle, baseline), text, fill=INK, font=font, anchor="ms")
+    return np.asarray(canvas)
+
+
+def scatter(points: Scatter) -> Picture:
+    """Points in the plane, coloured by class; more classes than colours share a colour bar."""
+    figure = _figure(6.4, 5.4)
+    axes = figure.add_subplot()
+    xy, labels = np.asarray(points.points, np.float32), np.asarray(points.labels)
+    size = float(np.clip(20_000 / max(1, len(xy)), 4, 36))
+    style: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": 0.75}
+    classes = np.unique(labels)
+    if len(classes) > 20:
+        mappable = axes.scatter(xy[:, 0], xy[:, 1], c=labels, cmap="viridis", **style)
+        _colour_bar(figure, axes, mappable, "class", "{x:g}")
+    elif len(classes):
+        for colour, label in zip(_palette(len(classes), "tab20"), classes, strict=True):
+            chosen = xy[labels == label]
+            axes.scatter(chosen[:, 0], chosen[:, 1], color=colour, label=str(label), **style)
+        legend = axes.legend(**LEGEND, **OUTSIDE, handletextpad=0.1)
+        for handle in legend.legend_handles:
+            handle.set_sizes([40])  # type: ignore[union-attr]
+    else:
+        axes.scatter(xy[:, 0], xy[:, 1], color=COLOURS[0], **style)
+    axes.set_xlabel(points.axes[0])
+    axes.set_ylabel(points.axes[1])
+    axes.set_aspect("equal", adjustable="datalim")
+    _tidy(axes)
+    return _render(figure)
+
+
+def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Every metric of `metrics.jsonl` over the steps, one panel a metric.
+
+    "loss" and "test/loss" share a panel; "grad_norm/<group>" is one of a logarithmic panel
+    "grad norm". Raises UserError where there is nothing to draw or `path` cannot be written.
+    """
+    panels = _panels(rows)
+    if not panels:
+        raise UserError(f"there are no metrics to draw in {path}: has the run logged any step?")
+    first, last = min(row["step"] for row in rows), max(row["step"] for row in rows)
+    sources = sorted(
+        {curve for panel in panels if not _is_norm(panel) for curve in panels[panel]} | {"train"},
+        key=_natural,
+    )
+    columns = min(3, len(panels)) if len(panels) != 4 else 2
+    figure = _figure(4.4 * columns, 3.1 * math.ceil(len(panels) / columns))
+    for index, (name, curves) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(math.ceil(len(panels) / columns), columns, index)
+        own = list(curves) if _is_norm(name) else sources
+        colours = dict(zip(own, _palette(len(own), "viridis"), strict=True))
+        _draw_panel(axes, name, curves, colours)
+        if first < last:
+            axes.set_xlim(first - 0.02 * (last - first), last + 0.02 * (last - first))
+    _save(figure, path)
+
+
+def confusion_matrix(
+    counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str], path: Path
+) -> None:
+    """How often a class (row) was taken for another (column); colours are shares of the row.
+
+    Raises UserError where `path` cannot be written.
+    """
+    from matplotlib.colors import PowerNorm
+
+    counts = np.asarray(counts)
+    num = len(counts)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(0.42 * num + 1.6, 4.0, 11.0))
+    figure = _figure(side + 0.8, side)
+    axes = figure.add_subplot()
+    # The square root, so that rare confusions are seen.
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
+    stride = math.ceil(num / 50)
+    places = range(0, num, stride)
+    names = [str(class_names[place]) for place in places]
+    slanted = max(map(len, names)) > 3
+    axes.set_xticks(places, names, rotation=90 if slanted else 0, fontsize=8)
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if num <= 20:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.35 else INK
+            text = f"{counts[row, column]}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_title(f"accuracy {np.trace(counts) / max(1, counts.sum()):.2%}", color=INK)
+    _tidy(axes)
+    axes.grid(visible=False)
+    _colour_bar(figure, axes, image, "share of the true class", "{x:.0%}")
+    _save(figure, path)
+
+
+def encode_png(pixels: Picture) -> bytes:
+    """The picture as a PNG file's bytes."""
+    from PIL import Image
+
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def _to_pixels(images: Any) -> UInt8[np.ndarray, "num height width 3"]:
+    values = np.asarray(images, np.float32)
+    if values.ndim != 4 or values.shape[-1] not in (1, 3) or values.size == 0:
+        raise ValueError(
+            f"expected pictures of shape (num, height, width, 1 or 3), got {values.shape}"
+        )
+    values = np.broadcast_to(values, (*values.shape[:3], 3))
+    pixels = np.round(np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
+    pixels[~np.isfinite(values).all(axis=-1)] = NOT_FINITE
+    return pixels
+
+
+def _font() -> "FreeTypeFont":
+    """DejaVu Sans, which has arrows and most alphabets; Pillow's own font has not."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), TITLE_SIZE
+    )
+
+
+def _fit(title: str, width: int, font: "FreeTypeFont") -> list[str]:
+    """The title in lines no wider than the picture; what does not fit ends in an ellipsis."""
+    lines: list[str] = []
+    for word in title.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    if len(lines) > TITLE_LINES:
+        lines = [*lines[: TITLE_LINES - 1], " ".join(lines[TITLE_LINES - 1 :])]
+    for index, line in enumerate(lines):
+        kept = len(line)
+        while kept and font.getlength(lines[index]) > width:
+            kept -= 1
+            lines[index] = line[:kept].rstrip() + "…"
+    return lines
+
+
+def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, Any]]]]:
+    """Points (step, value) by panel and curve; the loss comes first, what is about the optimizer
+    last."""
+    panels: dict[str, dict[str, list[tuple[int, Any]]]] = {}
+    for row in rows:
+        for name in row.keys() - {"step"}:
+            if _is_norm(name):
+                panel, _, curve = name.partition("/")
+            else:
+                curve, _, panel = name.rpartition("/")
+                curve = curve or "train"
+            panels.setdefault(panel, {}).setdefault(curve, []).append((row["step"], row[name]))
+
+    def rank(panel: str) -> tuple[bool, bool, bool, str]:
+        return panel != "loss", _is_norm(panel), panel == "learning_rate", panel
+
+    return {
+        panel: {curve: panels[panel][curve] for curve in sorted(panels[panel], key=_natural)}
+        for panel in sorted(panels, key=rank)
+    }
+
+
+def _natural(curve: str) -> tuple[bool, list[tuple[str, int]]]:
+    """A key that puts training first and layer_2 before layer_10."""
+    parts = re.findall(r"(\D*)(\d*)", curve)
+    return curve != "train", [(text, int(number or 0)) for text, number in parts]
+
+
+def _is_norm(name: str) -> bool:
+    return name.partition("/")[0].endswith("norm")
+
+
+def _draw_panel(
+    axes: "Axes",
+    name: str,
+    curves: Mapping[str, list[tuple[int, Any]]],
+    colours: Mapping[str, Any],
+) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    broken: list[int] = []
+    positive = False
+    for index, (label, points) in enumerate(curves.items()):
+        steps = np.array([step for step, _ in points])
+        values = np.array([value for _, value in points], np.float64)
+        finite = np.isfinite(values)
+        broken += steps[~finite.reshape(len(steps), -1).all(axis=1)].tolist()[:1]
+        values = np.where(finite, values, np.nan)
+        positive |= bool((values > 0).any())
+        if label == "train" and values.ndim == 1 and len(steps) > SMOOTHED_FROM:
+            axes.plot(steps, values, color=colours[label], alpha=0.3, linewidth=0.8)
+            values = _moving_mean(values, len(steps) // SMOOTHED_FROM + 1)
+        marker = "o" if len(steps) <= MARKED_UP_TO else None
+        width = 1.6 if values.ndim == 1 else 0.8
+        style = {"color": colours[label], "linewidth": width, "marker": marker, "markersize": 3}
+        lines = axes.plot(steps, values, **style)
+        if index % math.ceil(len(curves) / LEGEND_LINES) == 0:
+            lines[0].set_label(label or "all")
+    if broken:
+        axes.axvline(min(broken), color="#c00000", linestyle=":", label="not finite")
+    if _is_norm(name) and positive:
+        axes.set_yscale("log")
+    axes.set_title(name.replace("_", " "), loc="left", fontsize=11, color=INK)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    _tidy(axes)
+    if list(curves) not in (["train"], [""]) or broken:
+        axes.legend(**LEGEND, **(OUTSIDE if len(curves) > LEGEND_INSIDE else {}))
+
+
+def _moving_mean(values: Any, window: int) -> Any:
+    """The mean over `window` neighbours that are numbers."""
+    finite = np.isfinite(values)
+    kernel = np.ones(window)
+    total = np.convolve(np.where(finite, values, 0.0), kernel, "same")
+    count = np.convolve(finite, kernel, "same")
+    return np.where(finite, total / np.maximum(count, 1), np.nan)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _colour_bar(figure: "Figure", axes: "Axes", mappable: Any, label: str, ticks: str) -> None:
+    bar = figure.colorbar(mappable, ax=axes, shrink=0.8, aspect=30, format=ticks)
+    bar.set_label(label, size=9, color=INK)
+    bar.ax.tick_params(labelsize=8, color="#999999", labelcolor=INK)
+    bar.outline.set_visible(False)
+
+
+def _palette(num: int, many: str) -> Sequence[Any]:
+    """Colours to tell apart; where there are not enough, those of the colour map `many`."""
+    from matplotlib import colormaps
+
+    if num <= len(COLOURS):
+        return COLOURS[:num]
+    colours = colormaps[many]
+    return [colours(index if colours.N == 20 else index / num) for index in range(num)]
+
+
+def _tidy(axes: "Axes") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(labelsize=8, color="#999999", labelcolor=INK, which="both")
+    axes.xaxis.label.set(size=9, color=INK)
+    axes.yaxis.label.set(size=9, color=INK)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _render(figure: "Figure") -> Picture:
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    from PIL import Image
+
+    # A palette makes plots less than half as large, and no line looks different.
+    picture = Image.fromarray(_render(figure)).quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, "png")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error

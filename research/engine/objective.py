@@ -1,0 +1,143 @@
+"""What a run optimises: the protocol every objective of every family follows.
+
+An objective is a frozen dataclass that holds Linen modules and numbers and offers pure
+functions. `Objective` is what each one must have; the protocols below it are what one may
+have besides, found by `isinstance`, so that adversarial and teacher-student training are
+data in the one train step instead of other trainers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from research.engine.display import Displays
+from research.engine.metrics import Mean
+
+Batch = Mapping[str, Array]
+Params = Mapping[str, Any]
+Collections = Mapping[str, Any]
+Variables = Mapping[str, Any]
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its value.
+
+    `weight` is the number of units the loss is a mean over (examples, tokens). It may stay 1
+    where every micro-batch and device sees equally many; with masked tokens it is what makes
+    the accumulated gradient that of the large batch.
+    """
+
+    metrics: Mapping[str, Mean] = {}
+    collections: Collections = {}
+    weight: Float[Array, ""] | float = 1.0
+
+
+Loss = Callable[[Params, Collections, Batch, PRNGKeyArray], tuple[Float[Array, ""], Aux]]
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a run optimises."""
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
+        """Linen's own dict: `params` and other collections (`batch_stats`, a teacher, …)."""
+        ...
+
+    def loss(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Aux]:
+        """The mean loss over the batch in float32, metrics, and the collections that changed."""
+        ...
+
+    def evaluate(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Mapping[str, Mean]:
+        """Metrics over a padded batch: `batch["mask"]` is 0 where an example is padding.
+
+        Noise must be drawn by `example_keys(rng, batch)`, so that an example's draw does not
+        depend on the batch it is in.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Player:
+    """One of several players that take turns in a step: it trains `modules`, the top-level
+    entries of params, on its own loss with its own optimizer."""
+
+    name: str
+    modules: tuple[str, ...]
+    loss: Loss
+
+
+@runtime_checkable
+class HasPlayers(Protocol):
+    """An objective whose parameter groups have losses of their own (GANs); `loss` is unused."""
+
+    def players(self) -> tuple[Player, ...]:
+        """The players in the order of their turns; each sees the updates of those before."""
+        ...
+
+
+@runtime_checkable
+class HasAfterUpdate(Protocol):
+    """An objective with state that follows the parameters: teachers, codebooks."""
+
+    def after_update(
+        self, params: Params, collections: Collections, progress: Float[Array, ""]
+    ) -> Collections:
+        """The collections after an update; `progress` in [0, 1] is the share of training done."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """An objective that learns a representation."""
+
+    def features(
+        self, params: Params, collections: Collections, batch: Batch
+    ) -> Float[Array, "batch features"]:
+        """The representation of each example, as used downstream."""
+        ...
+
+
+@runtime_checkable
+class HasShow(Protocol):
+    """An objective with something to look at."""
+
+    def show(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Displays:
+        """Pictures and texts of an evaluation batch, by name."""
+        ...
+
+
+@runtime_checkable
+class HasGenerate(Protocol):
+    """An objective that generates. Keyword arguments are the command's options."""
+
+    def generate(
+        self, params: Params, collections: Collections, rng: PRNGKeyArray, **options: Any
+    ) -> Displays:
+        """Samples by name; each implementation spells its keyword-only options out."""
+        ...
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Something measured on trained parameters that is not a mean over one data set's examples:
+    a linear probe on frozen features, a classifier's verdict on samples."""
+
+    def __call__(
+        self, objective: Objective, variables: Variables, rng: PRNGKeyArray, data_dir: str
+    ) -> Mapping[str, float]:
+        """Numbers by name."""
+        ...
+
+
+def example_keys(rng: PRNGKeyArray, batch: Batch) -> PRNGKeyArray:
+    """One key an example of an evaluation batch, from its place `batch["index"]` in the data."""
+    return jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch["index"])

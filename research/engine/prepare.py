@@ -1,0 +1,139 @@
+"""From an experiment to all that training needs: data opened, everything checked, nothing
+compiled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.data.dataset import Dataset
+from research.data.pipeline import Order
+from research.engine.config import override
+from research.engine.duration import Steps
+from research.engine.errors import UserError
+from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
+from research.engine.checks import did_you_mean
+from research.engine.experiment import Experiment
+from research.engine.parallel import Parallel, make_parallel
+from research.engine.program import Program, Trial, make_program
+from research.engine.state import TrainState
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment ready to run. `orders` has one order of the data a trial."""
+
+    experiment: Experiment
+    parallel: Parallel
+    dataset: Dataset
+    on_device: bool
+    orders: tuple[Order, ...]
+    steps: Steps
+    program: Program
+    trial: Trial
+    evaluators: Mapping[str, Evaluator]
+
+    @property
+    def example(self) -> dict[str, np.ndarray]:
+        """Two training examples, from which the objective learns the shapes of its input."""
+        indices = np.arange(min(2, self.dataset.size))
+        gathered = self.dataset.gather(self.dataset.arrays, indices)
+        return {name: np.asarray(x) for name, x in gathered.items()}
+
+    def init(self) -> TrainState:
+        """The state before the first step, on the devices."""
+        return self.parallel.init(self.program.init, self.trial, self.example)
+
+    def restore_target(self) -> TrainState:
+        """The shapes and places of that state, for a checkpoint to restore into."""
+        return self.parallel.restore_target(self.program.init, self.trial, self.example)
+
+
+def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
+    """Opens the data and checks all that needs it: lengths, rules, names of metrics.
+
+    Raises:
+      UserError: naming the setting or the file.
+    """
+    data, parallel = experiment.data, make_parallel(experiment)
+    trials = _check_trials(experiment)
+    dataset = open_dataset(data.source, data_dir, "data")
+    if data.on_device and not dataset.on_device:
+        raise UserError("data.on_device = True: this source reads files, on the host")
+    count = max((len(values) for values in trials.values()), default=1)
+    orders = tuple(
+        Order(dataset.size, data.batch_size, seed, data.shuffle)
+        for seed in trials.get("seed", (experiment.seed,) * count)
+    )
+    per_epoch = orders[0].steps_per_epoch
+    total = experiment.duration.steps(data.batch_size, per_epoch)
+    steps = Steps(total, per_epoch, data.batch_size)
+    program = make_program(experiment, steps, parallel.axis_name)
+    trial = trial_arrays(experiment)
+    evaluators = {
+        name: Evaluator(name, settings, program, parallel, trial, data_dir)
+        for name, settings in experiment.evaluations.items()
+    }
+    on_device = fits_on_device(dataset) if data.on_device is None else data.on_device
+    prepared = Prepared(
+        experiment, parallel, dataset, on_device, orders, steps, program, trial, evaluators
+    )
+    _check_names(prepared)
+    return prepared
+
+
+def trial_arrays(experiment: Experiment) -> dict[str, np.ndarray]:
+    """The settings in which trials differ, one entry a trial."""
+    return {
+        path: np.asarray(values, np.uint32 if path == "seed" else np.float32)
+        for path, values in experiment.parallelism.trials.items()
+    }
+
+
+def _check_trials(experiment: Experiment) -> Mapping[str, tuple[Any, ...]]:
+    """The trials' settings, each value of each checked as if it stood in the config."""
+    trials = experiment.parallelism.trials
+    for path, values in trials.items():
+        for value in values:
+            numbers = (int,) if path == "seed" else (int, float)
+            if type(value) not in numbers:
+                raise UserError(
+                    f"parallelism.trials.{path} = {values}: trials can differ in `seed` (ints) "
+                    "and in float settings of optimizer, players and objective"
+                )
+        if path != "seed" and path.partition(".")[0] not in ("optimizer", "players", "objective"):
+            known = ("seed", "optimizer.learning_rate", "objective.…")
+            raise UserError(
+                f"parallelism.trials: {path!r} can't differ between trials of one program"
+                f"{did_you_mean(path, known)}"
+            )
+    for index in range(max((len(values) for values in trials.values()), default=0)):
+        override(
+            experiment,
+            {path: values[index] for path, values in trials.items()}
+            | {"parallelism.mode": "jit", "parallelism.trials": {}},
+        )
+    return trials
+
+
+def _check_names(prepared: Prepared) -> None:
+    """Traces initialisation and evaluation: rules must match parameters, metrics must exist."""
+    experiment, program = prepared.experiment, prepared.program.with_axis(None)
+    single = jax.eval_shape(lambda: program.init({}, prepared.example))
+    prepared.parallel.logical_shardings(single)
+    wanted = {
+        "checkpoints.best_metric": experiment.checkpoints.best_metric,
+        "early_stopping.metric": getattr(experiment.early_stopping, "metric", None),
+        "reference.metric": getattr(experiment.reference, "metric", None),
+    }
+    for name, evaluator in prepared.evaluators.items():
+        known = evaluator.metric_names(single)
+        for path, metric in wanted.items():
+            group, _, rest = (metric or "").partition("/")
+            if group == name and rest not in known:
+                raise UserError(
+                    f"{path} = {metric!r}: {name} has no metric {rest!r}{did_you_mean(rest, known)}"
+                )

@@ -1,0 +1,31 @@
+"""All that a run is, together with the position in its data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import struct
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from research.engine.objective import Collections, Params
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes.
+
+    `opt_state` has one entry a player; an objective without players has the one player "model".
+    `ema` is the running average of `params`, or None. `rng` never changes: a step's key is
+    `fold_in(rng, step)`.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    collections: Collections
+    opt_state: Mapping[str, Any]
+    ema: Params | None
+    rng: PRNGKeyArray
+
+    @property
+    def evaluated_params(self) -> Params:
+        """What is evaluated: the average where there is one."""
+        return self.params if self.ema is None else self.ema

@@ -1,0 +1,218 @@
+"""The training step and the evaluation step: pure functions, the same for every experiment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import PRNGKeyArray
+
+from research.data.augment.transform import Transform, apply_transforms
+from research.engine.errors import UserError
+from research.engine.metrics import Mean
+from research.engine.objective import (
+    Batch,
+    Collections,
+    HasAfterUpdate,
+    HasPlayers,
+    Loss,
+    Objective,
+    Params,
+    Player,
+)
+from research.engine.state import TrainState
+
+Optimizers = Mapping[str, optax.GradientTransformation]
+Metrics = dict[str, Mean]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a step must know besides the objective and its optimizers."""
+
+    total_steps: int
+    transforms: Sequence[Transform] = ()
+    micro_batches: int = 1
+    ema_decay: float | None = None
+    log_norms: bool = True
+    axis_name: str | None = None
+
+
+def players_of(objective: Objective, params: Params) -> tuple[Player, ...]:
+    """The objective's players, or the one player "model" that trains everything."""
+    if not isinstance(objective, HasPlayers):
+        return (Player("model", tuple(params), objective.loss),)
+    players = objective.players()
+    trained = sorted(module for player in players for module in player.modules)
+    if trained != sorted(params):
+        raise UserError(
+            f"{type(objective).__name__}.players(): they train {trained}, but the parameters "
+            f"are {sorted(params)}; each must belong to exactly one player"
+        )
+    return players
+
+
+def init_state(
+    objective: Objective,
+    optimizers: Optimizers,
+    variables: Mapping[str, Any],
+    rng: PRNGKeyArray,
+    ema_decay: float | None,
+) -> TrainState:
+    """The state before the first step, from the objective's initial variables."""
+    collections = dict(variables)
+    params = collections.pop("params")
+    opt_state = {
+        player.name: optimizers[player.name].init(_part(params, player))
+        for player in players_of(objective, params)
+    }
+    ema = None if ema_decay is None else jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, collections, opt_state, ema, rng)
+
+
+def train_step(
+    objective: Objective,
+    optimizers: Optimizers,
+    settings: StepSettings,
+    state: TrainState,
+    batch: Batch,
+) -> tuple[TrainState, Metrics]:
+    """One step of every player on one batch; the state after it and the metrics of it."""
+    rng = jax.random.fold_in(state.rng, state.step)
+    if settings.axis_name is not None:
+        rng = jax.random.fold_in(rng, lax.axis_index(settings.axis_name))
+    transform_rng, loss_rng = jax.random.split(rng)
+    batch = apply_transforms(settings.transforms, transform_rng, batch)
+
+    params, collections, opt_state = state.params, state.collections, dict(state.opt_state)
+    all_grads: Params = {}
+    all_updates: Params = {}
+    metrics: Metrics = {}
+    players = players_of(objective, params)
+    for turn, player in enumerate(players):
+        grads, collections, player_metrics = _gradients(
+            player, params, collections, batch, jax.random.fold_in(loss_rng, turn), settings
+        )
+        trained = _part(params, player)
+        updates, opt_state[player.name] = optimizers[player.name].update(
+            grads, opt_state[player.name], trained
+        )
+        params = {**params, **optax.apply_updates(trained, updates)}
+        all_grads, all_updates = {**all_grads, **grads}, {**all_updates, **updates}
+        metrics |= player_metrics
+
+    ema = state.ema
+    if settings.ema_decay is not None:
+        ema = optax.incremental_update(params, ema, 1 - settings.ema_decay)
+    if isinstance(objective, HasAfterUpdate):
+        progress = (state.step + 1) / settings.total_steps
+        collections = objective.after_update(params, collections, progress)
+    metrics |= _norms(all_grads, all_updates, params, settings.log_norms)
+    state = TrainState(state.step + 1, params, collections, opt_state, ema, state.rng)
+    return state, metrics
+
+
+def eval_step(
+    objective: Objective,
+    transforms: Sequence[Transform],
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    rng: PRNGKeyArray,
+    axis_name: str | None = None,
+) -> Metrics:
+    """The metrics of one padded batch, as sums and weights over all devices."""
+    batch = apply_transforms(transforms, rng, batch)
+    metrics = dict(objective.evaluate(params, collections, batch, rng))
+    return metrics if axis_name is None else lax.psum(metrics, axis_name)
+
+
+def _part(params: Params, player: Player) -> dict[str, Any]:
+    return {module: params[module] for module in player.modules}
+
+
+def _gradients(
+    player: Player,
+    params: Params,
+    collections: Collections,
+    batch: Batch,
+    rng: PRNGKeyArray,
+    settings: StepSettings,
+) -> tuple[Params, Collections, Metrics]:
+    """The gradient of a player's mean loss over the batches of all devices.
+
+    Micro-batches and devices count by `Aux.weight`, so that the mean is the large batch's
+    even where they hold different numbers of tokens.
+    """
+    name = "loss" if player.name == "model" else f"{player.name}_loss"
+
+    def one(collections: Collections, batch: Batch, rng: PRNGKeyArray) -> Any:
+        compute = _on_part(player.loss, params)
+        (loss, aux), grads = jax.value_and_grad(compute, has_aux=True)(
+            _part(params, player), collections, batch, rng
+        )
+        weight = jnp.asarray(aux.weight, jnp.float32)
+        metrics = dict(aux.metrics) | {name: Mean(loss * weight, weight)}
+        return grads, weight, metrics, {**collections, **aux.collections}
+
+    if settings.micro_batches == 1:
+        grads, weight, metrics, collections = one(collections, batch, rng)
+    else:
+        grads, weight, metrics, collections = _accumulate(
+            one, collections, batch, rng, settings.micro_batches
+        )
+    if settings.axis_name is not None:
+        share = weight / lax.psum(weight, settings.axis_name)
+        grads = lax.psum(jax.tree.map(lambda grad: grad * share, grads), settings.axis_name)
+        metrics = lax.psum(metrics, settings.axis_name)
+        collections = _mean_over_devices(collections, settings.axis_name)
+    return grads, collections, metrics
+
+
+def _mean_over_devices(collections: Collections, axis_name: str) -> Collections:
+    """Equal statistics everywhere, also from layers that saw one device's examples only."""
+    return jax.tree.map(
+        lambda x: lax.pmean(x, axis_name) if jnp.issubdtype(x.dtype, jnp.inexact) else x,
+        collections,
+    )
+
+
+def _on_part(loss: Loss, params: Params) -> Any:
+    return lambda part, *rest: loss({**params, **part}, *rest)
+
+
+def _accumulate(one: Any, collections: Any, batch: Batch, rng: Any, count: int) -> Any:
+    """The weighted mean gradient over micro-batches, one after the other."""
+    # Each micro-batch takes every count-th example, so that it stays spread over the devices.
+    parts = jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+    def body(carry: Any, part_and_rng: Any) -> Any:
+        total, collections = carry
+        grads, weight, metrics, collections = one(collections, *part_and_rng)
+        grads = jax.tree.map(lambda grad: grad * weight, grads)
+        return (jax.tree.map(jnp.add, total, (grads, weight, metrics)), collections), None
+
+    rngs = jax.random.split(rng, count)
+    first = jax.tree.map(lambda x: x[0], (parts, rngs))
+    shapes = jax.eval_shape(one, collections, *first)[:3]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    ((grads, weight, metrics), collections), _ = lax.scan(
+        body, (zeros, collections), (parts, rngs)
+    )
+    return jax.tree.map(lambda grad: grad / weight, grads), weight, metrics, collections
+
+
+def _norms(grads: Params, updates: Params, params: Params, per_module: bool) -> Metrics:
+    """The gradient's global norm, and norms per top-level module where they are asked for."""
+    trees = {"grad_norm": grads, "update_norm": updates, "param_norm": params}
+    norms = {"grad_norm": optax.global_norm(grads)}
+    if per_module:
+        for name, tree in trees.items():
+            norms |= {f"{name}/{module}": optax.global_norm(tree[module]) for module in tree}
+    one = jnp.ones((), jnp.float32)
+    return {name: Mean(norm.astype(jnp.float32), one) for name, norm in norms.items()}

@@ -1,0 +1,44 @@
+"""SIGTERM and Ctrl-C as a request to save and stop."""
+
+import signal
+from types import FrameType
+from typing import Any, Self, final
+
+import jax
+import numpy as np
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+@final
+class StopSignal:
+    """While entered, the first SIGTERM or SIGINT is noted and the second ends the process."""
+
+    def __init__(self) -> None:
+        self._seen = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def requested(self) -> bool:
+        """Whether this process was told to stop."""
+        return self._seen
+
+    def agreed(self) -> bool:
+        """Whether any process was told to stop; all processes must ask at the same step."""
+        if jax.process_count() == 1:
+            return self._seen
+        from jax.experimental import multihost_utils
+
+        return bool(np.any(multihost_utils.process_allgather(np.asarray(self._seen))))
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._seen = True
+        for each in STOPPING:
+            signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else self._before[each])

@@ -1,0 +1,99 @@
+"""Writes what a run's objective generates: `python -m research.generate --workdir DIR`."""
+
+import inspect
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from research import command_line
+from research.command_line import DONE
+from research.engine.errors import UserError
+from research.evaluate import add_step
+
+_EXAMPLES = """examples:
+  python -m research.generate --workdir runs/vae --output samples/ --num_samples=100
+  python -m research.generate --workdir runs/gpt --output samples/ --prompt="ROMEO:" \\
+      --temperature=0.8 --top_k=40
+
+Options other than those below are the objective's own; --list names them.
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    parser = command_line.make_parser(
+        "generate", "Generate from a run: images as PNG grids, texts as .txt.", _EXAMPLES
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--output", type=Path, help="folder for what is generated")
+    add_step(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the samples; default: 0")
+    parser.add_argument("--list", action="store_true", help="list the objective's options and exit")
+    options, rest = parser.parse_known_args(arguments)
+
+    from research.engine.objective import HasGenerate
+    from research.engine.restore import load_run, read_experiment
+
+    experiment = read_experiment(options.workdir)
+    constructor: Any = experiment.objective.constructor
+    if not issubclass(constructor, HasGenerate):
+        raise UserError(f"{options.workdir}: {experiment.objective.path} does not generate")
+    parameters = _options_of(constructor.generate)
+    if options.list:
+        for name, parameter in parameters.items():
+            print(f"--{name}={parameter.default!r}")
+        return DONE
+    if options.output is None:
+        raise UserError("--output: name a folder for what is generated")
+    chosen = _parse(rest, parameters, typing.get_type_hints(constructor.generate))
+    command_line.start_jax()
+
+    import jax
+
+    from research.engine.record import write_displays
+
+    loaded = load_run(options.workdir, options.step)
+    assert isinstance(loaded.objective, HasGenerate)
+    rng = jax.random.key(options.seed)
+    displays = loaded.objective.generate(loaded.params, loaded.collections, rng, **chosen)
+    for path in write_displays(options.output, displays):
+        print(path)
+    return DONE
+
+
+def _options_of(generate: Any) -> dict[str, inspect.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(generate).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def _parse(
+    arguments: Sequence[str], parameters: dict[str, inspect.Parameter], hints: dict[str, Any]
+) -> dict[str, Any]:
+    """--name=value or --name value pairs, each of the type its option declares."""
+    from research.engine.checks import check, did_you_mean
+    from research.engine.config import parse_value
+
+    chosen = {}
+    remaining = iter(arguments)
+    for argument in remaining:
+        match = re.fullmatch(r"--(\w+)(?:=(.*))?", argument, re.DOTALL)
+        if match is None or match[1] not in parameters:
+            name = match[1] if match else argument
+            raise UserError(f"{argument}: no such option{did_you_mean(name, parameters)}")
+        text = match[2] if match[2] is not None else next(remaining, None)
+        if text is None:
+            raise UserError(f"{argument}: give it a value, {argument}=VALUE")
+        hint = hints[match[1]]
+        # A prompt such as 1 is text, and \n in it is a new line.
+        value = text.replace("\\n", "\n") if hint is str else parse_value(text)
+        chosen[match[1]] = check(value, hint, f"--{match[1]}")
+    return chosen
+
+
+if __name__ == "__main__":
+    command_line.main(run)

@@ -1,0 +1,111 @@
+"""Generator and discriminator of DCGAN (Radford, Metz, Chintala 2016)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from research.nn.convolution import Conv, ConvTranspose
+from research.nn.norm import BatchNorm
+
+# "All weights were initialized from a zero-centered Normal distribution with standard deviation
+# 0.02" and the scales of batch normalisation around 1.
+_KERNEL = nn.initializers.normal(0.02)
+
+
+def _scale(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class DCGANGenerator(nn.Module):
+    """Latents to images with values in [0, 1].
+
+    A dense layer makes `channels[0]` maps of `1 / 2**len(channels)` of the image's size; each
+    4×4 transposed convolution of stride 2 doubles it. Batch normalisation and ReLU everywhere
+    but at the output, whose tanh is rescaled to [0, 1].
+    """
+
+    latent_dim: int = 100
+    image_shape: tuple[int, int, int] = (64, 64, 3)
+    channels: tuple[int, ...] = (512, 256, 128, 64)
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, latents: Float[Array, "batch latent"], train: bool = False
+    ) -> Float[Array, "batch height width channels"]:
+        """Images of the latents; normalised by the batch's statistics where `train`.
+
+        Raises ValueError where the image's size is no multiple of `2**len(channels)`.
+        """
+        height, width, image_channels = self.image_shape
+        doublings = 2 ** len(self.channels)
+        if height % doublings or width % doublings:
+            raise ValueError(
+                f"image_shape {self.image_shape}: sides must be multiples of {doublings} "
+                f"for {len(self.channels)} doublings, one an entry of channels"
+            )
+        shape = (height // doublings, width // doublings, self.channels[0])
+        x = nn.Dense(
+            math.prod(shape), use_bias=False, kernel_init=_KERNEL, dtype=self.dtype, name="dense"
+        )(latents)
+        x = x.reshape(-1, *shape)
+        for i, channels in enumerate((*self.channels[1:], image_channels)):
+            x = BatchNorm(
+                use_running_average=not train, dtype=self.dtype, scale_init=_scale, name=f"norm_{i}"
+            )(x)
+            x = ConvTranspose(
+                channels,
+                (4, 4),
+                strides=(2, 2),
+                padding="SAME",
+                use_bias=False,
+                kernel_init=_KERNEL,
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )(nn.relu(x))
+        return 0.5 * (nn.tanh(x.astype(jnp.float32)) + 1.0)
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images with values in [0, 1] to the logit that they are real.
+
+    4×4 convolutions of stride 2 with leaky ReLU, batch normalisation on all but the first,
+    and one dense unit.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    dropout_rate: float = 0.0
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, " batch"]:
+        """Logits; normalised by the batch's statistics where `train`."""
+        x = 2.0 * images - 1.0
+        for i, channels in enumerate(self.channels):
+            x = Conv(
+                channels,
+                (4, 4),
+                strides=(2, 2),
+                padding=((1, 1), (1, 1)),
+                use_bias=False,
+                kernel_init=_KERNEL,
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )(x)
+            if i > 0:
+                x = BatchNorm(
+                    use_running_average=not train,
+                    dtype=self.dtype,
+                    scale_init=_scale,
+                    name=f"norm_{i}",
+                )(x)
+            x = nn.leaky_relu(x, 0.2)
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.Dense(1, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype, name="head")(x)
+        return x[:, 0].astype(jnp.float32)

@@ -1,0 +1,101 @@
+"""Image classification by cross-entropy."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from research.engine.display import Displays, Images, Text
+from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
+from research.engine.objective import Aux, Batch, Collections, Params, Variables
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Cross-entropy between a model's logits and the labels of images.
+
+    The model is called `model(images, train)`; its dropout and mutable collections are handled.
+    A training batch's `label_probs` (mixed images) take the place of its labels, and
+    `label_smoothing` moves that share of the target to the uniform distribution
+    (Szegedy et al. 2016). Evaluation always uses the plain labels.
+    """
+
+    model: nn.Module
+    label_smoothing: float = 0.0
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
+        """The model's variables."""
+        return self.model.init(rng, batch["image"], train=False)
+
+    def loss(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Aux]:
+        """The mean cross-entropy in nats, with the accuracy of the logits it was computed from."""
+        logits, collections = self.model.apply(
+            {"params": params, **collections},
+            batch["image"],
+            train=True,
+            mutable=list(collections),
+            rngs={"dropout": rng},
+        )
+        logits = logits.astype(jnp.float32)
+        if "label_probs" in batch:
+            targets = batch["label_probs"]
+        else:
+            targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
+        targets = optax.smooth_labels(targets, self.label_smoothing)
+        losses = optax.softmax_cross_entropy(logits, targets)
+        metrics = {"loss": mean_of(losses), "accuracy": accuracy(logits, targets.argmax(-1))}
+        return losses.mean(), Aux(metrics, collections)
+
+    def evaluate(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Mapping[str, Mean]:
+        """Cross-entropy in nats and accuracy in [0, 1]."""
+        logits = self._logits(params, collections, batch)
+        mask = batch.get("mask")
+        return {
+            "loss": mean_of(cross_entropy(logits, batch["label"]), mask),
+            "accuracy": accuracy(logits, batch["label"], mask),
+        }
+
+    def features(
+        self, params: Params, collections: Collections, batch: Batch
+    ) -> Float[Array, "batch features"]:
+        """What the last layer sees: the output of the same model with `num_classes=None`."""
+        backbone = self.model.clone(num_classes=None)
+        variables = {"params": params, **collections}
+        return backbone.apply(variables, batch["image"], train=False).astype(jnp.float32)
+
+    def show(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Displays:
+        """Up to 36 wrongly classified images, `true → predicted`, and how often each mistake."""
+        real = np.asarray(batch.get("mask", np.ones(len(batch["label"])))) > 0
+        images, labels = np.asarray(batch["image"], np.float32)[real], np.asarray(batch["label"])[real]
+        predictions = np.asarray(self._logits(params, collections, batch).argmax(-1))[real]
+        wrong = np.flatnonzero(predictions != labels)
+        mistakes = [f"{labels[i]} → {predictions[i]}" for i in wrong]
+        lines = [f"{len(wrong)} of {len(labels)} wrong"]
+        lines += [f"{mistake}: {count}" for mistake, count in Counter(mistakes).most_common()]
+        displays: dict[str, Images | Text] = {"confusions": Text(lines)}
+        if mistakes:
+            displays["wrongly_classified"] = Images(_to_unit_range(images)[wrong[:36]], mistakes[:36])
+        return displays
+
+    def _logits(
+        self, params: Params, collections: Collections, batch: Batch
+    ) -> Float[Array, "batch classes"]:
+        return self.model.apply({"params": params, **collections}, batch["image"], train=False)
+
+
+def _to_unit_range(images: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Undoes whatever affine normalisation the images went through, up to contrast."""
+    low, high = images.min(), images.max()
+    return (images - low) / max(high - low, 1e-12)

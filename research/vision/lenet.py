@@ -1,0 +1,54 @@
+"""LeNet-5, the convolutional network of LeCun et al. 1998, with its usual variations."""
+
+from typing import Literal
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from research.nn.pooling import avg_pool, max_pool
+
+_ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jax.nn.tanh}
+_POOLINGS = {"max": max_pool, "average": avg_pool}
+
+
+class LeNet(nn.Module):
+    """Convolutions, each followed by 2×2 pooling, then dense layers.
+
+    The defaults are the 61,706-parameter network of today's textbooks (ReLU, max pooling, every
+    map of the second convolution connected to all of the first) for 28×28 images; `"tanh"` and
+    `"average"` bring it closer to the original. `padding` has one entry a convolution: small
+    images need "SAME" throughout. With `num_classes=None` the output is the last hidden layer.
+
+    LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998.
+    """
+
+    num_classes: int | None = 10
+    channels: tuple[int, ...] = (6, 16)
+    hidden: tuple[int, ...] = (120, 84)
+    kernel_size: int = 5
+    padding: tuple[str, ...] = ("SAME", "VALID")
+    activation: Literal["relu", "tanh"] = "relu"
+    pooling: Literal["max", "average"] = "max"
+    dropout_rate: float = 0.0
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch outputs"]:
+        """Logits of the classes; dropout before each dense layer where `train`."""
+        activation, pool = _ACTIVATIONS[self.activation], _POOLINGS[self.pooling]
+        x = images
+        for i, (channels, padding) in enumerate(zip(self.channels, self.padding, strict=True)):
+            kernel_size = (self.kernel_size, self.kernel_size)
+            x = nn.Conv(channels, kernel_size, padding=padding, dtype=self.dtype, name=f"conv_{i}")(x)
+            x = pool(activation(x), (2, 2))
+        x = x.reshape(x.shape[0], -1)
+        for i, features in enumerate(self.hidden):
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+            x = activation(nn.Dense(features, dtype=self.dtype, name=f"dense_{i}")(x))
+        if self.num_classes is None:
+            return x
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x)
