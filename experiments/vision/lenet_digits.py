@@ -1,4 +1,11 @@
-"""LeNet on scikit-learn's handwritten digits."""
+"""LeNet on the 1,797 handwritten digits of 8×8 pixels that scikit-learn brings along.
+
+The main job of `make demo`: real data, no download. A fifth of the digits is the test set.
+
+    python -m research.train --config experiments/vision/lenet_digits.py --workdir runs/digits
+
+Expected: test accuracy ACCURACY (TIME on 2 CPU cores).
+"""
 
 from ml_collections import ConfigDict
 

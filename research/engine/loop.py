@@ -239,8 +239,7 @@ def _begin(run: Prepared, folder: Path) -> tuple[TrainState, int, Mapping[str, A
     )
     for step, reason in damaged:
         print(f"The checkpoint of step {step} is damaged and set aside: {reason}")
-        if jax.process_index() == 0:
-            set_aside_damaged(folder, step)
+        set_aside_damaged(folder, step)
     print(f"Going on from the checkpoint of step {restored.step}.")
     for order, position in zip(run.orders, restored.extra["position"], strict=True):
         check_position(position, order)

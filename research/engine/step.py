@@ -18,7 +18,6 @@ from research.engine.objective import (
     Collections,
     HasAfterUpdate,
     HasPlayers,
-    Loss,
     Objective,
     Params,
     Player,
@@ -150,26 +149,26 @@ def _gradients(
     name = "loss" if player.name == "model" else f"{player.name}_loss"
 
     def one(collections: Collections, batch: Batch, rng: PRNGKeyArray) -> Any:
-        compute = _on_part(player.loss, params)
-        (loss, aux), grads = jax.value_and_grad(compute, has_aux=True)(
-            _part(params, player), collections, batch, rng
-        )
-        weight = jnp.asarray(aux.weight, jnp.float32)
-        metrics = dict(aux.metrics) | {name: Mean(loss * weight, weight)}
-        return grads, weight, metrics, {**collections, **aux.collections}
+        # The gradient of the sum, not of the mean: sums add up over micro-batches and devices.
+        def total(part: Params) -> Any:
+            loss, aux = player.loss({**params, **part}, collections, batch, rng)
+            weight = lax.stop_gradient(jnp.asarray(aux.weight, jnp.float32))
+            return loss * weight, (weight, aux)
+
+        compute = jax.value_and_grad(total, has_aux=True)
+        (loss, (weight, aux)), grads = compute(_part(params, player))
+        metrics = dict(aux.metrics) | {name: Mean(loss, weight)}
+        return (grads, weight, metrics), {**collections, **aux.collections}
 
     if settings.micro_batches == 1:
-        grads, weight, metrics, collections = one(collections, batch, rng)
+        sums, collections = one(collections, batch, rng)
     else:
-        grads, weight, metrics, collections = _accumulate(
-            one, collections, batch, rng, settings.micro_batches
-        )
+        sums, collections = _accumulate(one, collections, batch, rng, settings.micro_batches)
     if settings.axis_name is not None:
-        share = weight / lax.psum(weight, settings.axis_name)
-        grads = lax.psum(jax.tree.map(lambda grad: grad * share, grads), settings.axis_name)
-        metrics = lax.psum(metrics, settings.axis_name)
+        sums = lax.psum(sums, settings.axis_name)
         collections = _mean_over_devices(collections, settings.axis_name)
-    return grads, collections, metrics
+    grads, weight, metrics = sums
+    return jax.tree.map(lambda grad: grad / weight, grads), collections, metrics
 
 
 def _mean_over_devices(collections: Collections, axis_name: str) -> Collections:
@@ -180,31 +179,24 @@ def _mean_over_devices(collections: Collections, axis_name: str) -> Collections:
     )
 
 
-def _on_part(loss: Loss, params: Params) -> Any:
-    return lambda part, *rest: loss({**params, **part}, *rest)
-
-
 def _accumulate(one: Any, collections: Any, batch: Batch, rng: Any, count: int) -> Any:
-    """The weighted mean gradient over micro-batches, one after the other."""
+    """The sums over micro-batches, one after the other."""
     # Each micro-batch takes every count-th example, so that it stays spread over the devices.
     parts = jax.tree.map(
         lambda x: x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1), batch
     )
 
     def body(carry: Any, part_and_rng: Any) -> Any:
-        total, collections = carry
-        grads, weight, metrics, collections = one(collections, *part_and_rng)
-        grads = jax.tree.map(lambda grad: grad * weight, grads)
-        return (jax.tree.map(jnp.add, total, (grads, weight, metrics)), collections), None
+        sums, collections = carry
+        more, collections = one(collections, *part_and_rng)
+        return (jax.tree.map(jnp.add, sums, more), collections), None
 
     rngs = jax.random.split(rng, count)
     first = jax.tree.map(lambda x: x[0], (parts, rngs))
-    shapes = jax.eval_shape(one, collections, *first)[:3]
+    shapes, _ = jax.eval_shape(one, collections, *first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    ((grads, weight, metrics), collections), _ = lax.scan(
-        body, (zeros, collections), (parts, rngs)
-    )
-    return jax.tree.map(lambda grad: grad / weight, grads), weight, metrics, collections
+    carry, _ = lax.scan(body, (zeros, collections), (parts, rngs))
+    return carry
 
 
 def _norms(grads: Params, updates: Params, params: Params, per_module: bool) -> Metrics:

@@ -1,12 +1,112 @@
 """A trained classifier's verdict on a generative model's samples."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from dataclasses import dataclass
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from research.engine.display import Images
 from research.engine.errors import UserError
-from research.engine.objective import HasGenerate, Objective, Variables
-from jaxtyping import PRNGKeyArray
+from research.engine.objective import (
+    Batch,
+    Collections,
+    HasGenerate,
+    Objective,
+    Params,
+    Variables,
+)
+
+_BATCH_SIZE = 500
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """An objective that names the class of an image."""
+
+    def logits(
+        self, params: Params, collections: Collections, batch: Batch
+    ) -> Float[Array, "batch classes"]:
+        """Logits of the classes, in evaluation mode."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassifierProbe:
+    """How sure a finished run's classifier is of samples, and how evenly they fall into classes.
+
+    `workdir` is that run's folder and `step` the checkpoint. The samples, with values in [0, 1],
+    go through the transforms of the run's first evaluation. Returned are, as shares of
+    `num_samples`: `confident`, samples whose most probable class has a probability of at least
+    `confidence`; `class_0`, `class_1`, …, samples whose most probable class it is; and
+    `smallest_class`, the least of these.
+    """
+
+    workdir: str
+    num_samples: int = 10_000
+    confidence: float = 0.9
+    step: Literal["latest", "best"] = "latest"
+
+    def __call__(
+        self, objective: Objective, variables: Variables, rng: PRNGKeyArray, data_dir: str
+    ) -> Mapping[str, float]:
+        """The shares, each in [0, 1].
+
+        Raises UserError where the run is missing or no classifier, or the objective does not
+        generate images under the name `samples`.
+        """
+        from research.engine.restore import load_run
+
+        if not isinstance(objective, HasGenerate):
+            raise UserError(f"ClassifierProbe: {type(objective).__name__} does not generate")
+        run = load_run(self.workdir, self.step)
+        classifier = run.objective
+        if not isinstance(classifier, Classifier):
+            raise UserError(
+                f"ClassifierProbe: workdir={self.workdir!r} is a run of "
+                f"{type(classifier).__name__}, which has no `logits`; name a classifier's run"
+            )
+        collections = {name: tree for name, tree in variables.items() if name != "params"}
+
+        @jax.jit
+        def probabilities(
+            params: Params,
+            collections: Collections,
+            run_params: Params,
+            run_collections: Collections,
+            rng: PRNGKeyArray,
+        ) -> Float[Array, "batch classes"]:
+            options: dict[str, Any] = {"num_samples": _BATCH_SIZE}
+            displays = objective.generate(params, collections, rng, **options)
+            samples = displays.get("samples")
+            if not isinstance(samples, Images):
+                raise UserError(
+                    f"ClassifierProbe: {type(objective).__name__}.generate returned no images "
+                    f"named `samples`, but {sorted(displays)}"
+                )
+            batch = run.preprocess({"image": jnp.asarray(samples.images)})
+            return jax.nn.softmax(classifier.logits(run_params, run_collections, batch))
+
+        count = -(-self.num_samples // _BATCH_SIZE)
+        parts = [
+            probabilities(variables["params"], collections, run.params, run.collections, key)
+            for key in jax.random.split(rng, count)
+        ]
+        return shares(np.concatenate(parts)[: self.num_samples], self.confidence)
+
+
+def shares(
+    probabilities: Float[np.ndarray, "samples classes"], confidence: float
+) -> dict[str, float]:
+    """The numbers of `ClassifierProbe` from each sample's class probabilities."""
+    num_samples, num_classes = probabilities.shape
+    counts = np.bincount(probabilities.argmax(-1), minlength=num_classes)
+    per_class = {f"class_{i}": float(count / num_samples) for i, count in enumerate(counts)}
+    return {
+        "confident": float(np.mean(probabilities.max(-1) >= confidence)),
+        "smallest_class": min(per_class.values()),
+        **per_class,
+    }

@@ -1,6 +1,7 @@
 """Generator and discriminator of DCGAN (Radford, Metz, Chintala 2016)."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from research.nn.norm import BatchNorm
 _KERNEL = nn.initializers.normal(0.02)
 
 
-def _scale(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+def _scale(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
 
 

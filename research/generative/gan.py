@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +33,7 @@ class Adversaries(nn.Module):
     def __call__(self, latents: Float[Array, "batch latent"]) -> Float[Array, " batch"]:
         return self.discriminate(self.generate(latents))
 
-    def generate(
-        self, latents: Float[Array, "batch latent"], train: bool = False
-    ) -> ImageBatch:
+    def generate(self, latents: Float[Array, "batch latent"], train: bool = False) -> ImageBatch:
         return self.generator(latents, train=train)
 
     def discriminate(self, images: ImageBatch, train: bool = False) -> Float[Array, " batch"]:
@@ -62,7 +61,8 @@ class GAN:
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """Variables of both networks; each collection has the entries of the two modules."""
-        return self._networks.init(rng, jnp.zeros((1, self.generator.latent_dim)))
+        networks = Adversaries(self.generator, self.discriminator)
+        return networks.init(rng, jnp.zeros((1, self.generator.latent_dim)))
 
     def players(self) -> tuple[Player, ...]:
         """The discriminator's turn, then the generator's against the updated discriminator."""
@@ -75,10 +75,8 @@ class GAN:
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Aux]:
         """Cross-entropy of telling the batch's images from as many samples."""
-        rng, real_rng, fake_rng = jax.random.split(rng, 3)
-        num_samples = len(batch["image"])
-        samples, _ = self._sample(params, collections, rng, num_samples)
-        samples = jax.lax.stop_gradient(samples)
+        sample_rng, real_rng, fake_rng = jax.random.split(rng, 3)
+        samples, _ = self._sample(params, collections, sample_rng, len(batch["image"]))
         real, collections = self._discriminate(params, collections, batch["image"], real_rng)
         fake, collections = self._discriminate(params, collections, samples, fake_rng)
         losses = discriminator_losses(real, fake, self.label_smoothing)
@@ -92,10 +90,10 @@ class GAN:
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Aux]:
         """Negative log-probability that samples, as many as the batch has images, are real."""
-        rng, discriminator_rng = jax.random.split(rng)
-        samples, collections = self._sample(params, collections, rng, len(batch["image"]))
-        logits, _ = self._discriminate(params, collections, samples, discriminator_rng)
-        return generator_losses(logits).mean(), Aux({}, collections)
+        sample_rng, fake_rng = jax.random.split(rng)
+        samples, collections = self._sample(params, collections, sample_rng, len(batch["image"]))
+        fake, _ = self._discriminate(params, collections, samples, fake_rng)
+        return generator_losses(fake).mean(), Aux({}, collections)
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
@@ -109,10 +107,10 @@ class GAN:
         """Both losses and the discriminator's beliefs, with running statistics throughout."""
         mask = batch.get("mask")
         draw = jax.vmap(lambda key: jax.random.normal(key, (self.generator.latent_dim,)))
-        samples = self._generate(params, collections, draw(example_keys(rng, batch)))
-        variables = {"params": params, **collections}
-        real = self._networks.apply(variables, batch["image"], method="discriminate")
-        fake = self._networks.apply(variables, samples, method="discriminate")
+        latents = draw(example_keys(rng, batch))
+        samples = self._apply(params, collections, latents, method="generate")
+        real = self._apply(params, collections, batch["image"], method="discriminate")
+        fake = self._apply(params, collections, samples, method="discriminate")
         return {
             "discriminator_loss": mean_of(discriminator_losses(real, fake), mask),
             "generator_loss": mean_of(generator_losses(fake), mask),
@@ -136,25 +134,23 @@ class GAN:
         temperature: float = 1.0,
     ) -> Displays:
         """`num_samples` images from latents drawn from N(0, temperature² I)."""
-        latents = jax.random.normal(rng, (num_samples, self.generator.latent_dim))
-        return {"samples": Images(self._generate(params, collections, temperature * latents))}
+        latents = temperature * jax.random.normal(rng, (num_samples, self.generator.latent_dim))
+        return {"samples": Images(self._apply(params, collections, latents, method="generate"))}
 
-    @property
-    def _networks(self) -> Adversaries:
-        return Adversaries(self.generator, self.discriminator)
-
-    def _generate(
-        self, params: Params, collections: Collections, latents: Float[Array, "batch latent"]
-    ) -> ImageBatch:
-        return self._networks.apply({"params": params, **collections}, latents, method="generate")
+    def _apply(
+        self, params: Params, collections: Collections, inputs: Array, **options: Any
+    ) -> Any:
+        networks = Adversaries(self.generator, self.discriminator)
+        return networks.apply({"params": params, **collections}, inputs, **options)
 
     def _sample(
         self, params: Params, collections: Collections, rng: PRNGKeyArray, num_samples: int
     ) -> tuple[ImageBatch, Collections]:
         """Training-mode samples, and the collections with the generator's statistics moved."""
         latent_rng, dropout_rng = jax.random.split(rng)
-        return self._networks.apply(
-            {"params": params, **collections},
+        return self._apply(
+            params,
+            collections,
             jax.random.normal(latent_rng, (num_samples, self.generator.latent_dim)),
             train=True,
             method="generate",
@@ -166,8 +162,9 @@ class GAN:
         self, params: Params, collections: Collections, images: ImageBatch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, " batch"], Collections]:
         """Training-mode logits, and the collections with the discriminator's statistics moved."""
-        return self._networks.apply(
-            {"params": params, **collections},
+        return self._apply(
+            params,
+            collections,
             images,
             train=True,
             method="discriminate",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from research.engine.display import Display, Displays, Images, Scatter
 from research.engine.metrics import Mean, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables, example_keys
 
+ImageBatch = Float[Array, "batch height width channels"]
 Latents = Float[Array, "batch latent"]
 
 
@@ -57,7 +59,6 @@ class VAE:
         reconstruction, kl = self._bound(params, batch["image"], mean, log_variance, noise)
         loss = reconstruction + self.kl_weight * kl
         metrics = {
-            "loss": mean_of(loss),
             "negative_elbo": mean_of(reconstruction + kl),
             "reconstruction": mean_of(reconstruction),
             "kl": mean_of(kl),
@@ -96,7 +97,7 @@ class VAE:
         """
         means = self.features(params, collections, batch)
         originals = batch["image"][:10]
-        reconstructions = self._decode(params, means[:10])
+        reconstructions = jax.nn.sigmoid(self._decode(params, means[:10]))
         displays: dict[str, Display] = {
             "reconstructions": Images(
                 jnp.concatenate([originals, reconstructions]), columns=len(originals)
@@ -108,7 +109,7 @@ class VAE:
             quantiles = norm.ppf(jnp.linspace(0.05, 0.95, 20))
             # The first row is the largest second latent, so that the grid lies as the map does.
             grid = jnp.stack(jnp.meshgrid(quantiles, quantiles[::-1]), axis=-1).reshape(-1, 2)
-            displays["manifold"] = Images(self._decode(params, grid), columns=20)
+            displays["manifold"] = Images(jax.nn.sigmoid(self._decode(params, grid)), columns=20)
         return displays
 
     def generate(
@@ -122,31 +123,29 @@ class VAE:
     ) -> Displays:
         """Pixel means of `num_samples` decoded draws from N(0, temperature² I)."""
         latents = temperature * jax.random.normal(rng, (num_samples, self.encoder.latent_dim))
-        return {"samples": Images(self._decode(params, latents))}
+        return {"samples": Images(jax.nn.sigmoid(self._decode(params, latents)))}
 
-    def _encode(
-        self, params: Params, images: Float[Array, "batch height width channels"]
-    ) -> tuple[Latents, Latents]:
-        mean, log_variance = self.encoder.apply({"params": params["encoder"]}, images)
+    def _encode(self, params: Params, images: ImageBatch) -> tuple[Latents, Latents]:
+        posterior: Any = self.encoder.apply({"params": params["encoder"]}, images)
+        mean, log_variance = posterior
         return mean.astype(jnp.float32), log_variance.astype(jnp.float32)
 
-    def _decode(
-        self, params: Params, latents: Latents
-    ) -> Float[Array, "batch height width channels"]:
-        logits = self.decoder.apply({"params": params["decoder"]}, latents)
-        return jax.nn.sigmoid(logits.astype(jnp.float32))
+    def _decode(self, params: Params, latents: Latents) -> ImageBatch:
+        """Logits of the pixels."""
+        logits: Any = self.decoder.apply({"params": params["decoder"]}, latents)
+        return logits.astype(jnp.float32)
 
     def _bound(
         self,
         params: Params,
-        images: Float[Array, "batch height width channels"],
+        images: ImageBatch,
         mean: Latents,
         log_variance: Latents,
         noise: Latents,
     ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
         """Reconstruction error and KL divergence of each image, in nats."""
         latents = mean + jnp.exp(0.5 * log_variance) * noise
-        logits = self.decoder.apply({"params": params["decoder"]}, latents).astype(jnp.float32)
+        logits = self._decode(params, latents)
         reconstruction = optax.sigmoid_binary_cross_entropy(logits, images).sum((1, 2, 3))
         kl = 0.5 * (mean**2 + jnp.exp(log_variance) - 1.0 - log_variance).sum(-1)
         return reconstruction, kl
@@ -159,5 +158,5 @@ def _latent_map(means: Float[np.ndarray, "num latent"], labels: np.ndarray) -> S
     centred = means - means.mean(0)
     _, singular_values, components = np.linalg.svd(centred, full_matrices=False)
     shares = singular_values**2 / np.sum(singular_values**2)
-    axes = tuple(f"principal component {i + 1} ({shares[i]:.0%} of variance)" for i in range(2))
-    return Scatter(centred @ components[:2].T, labels, axes)
+    first, second = (f"principal component {i + 1} ({shares[i]:.0%} of variance)" for i in range(2))
+    return Scatter(centred @ components[:2].T, labels, (first, second))

@@ -91,9 +91,7 @@ def _named_padding(name: str, window: int, stride: int) -> tuple[int, int]:
 def _plan(size: int, window: int, stride: int, padding: tuple[int, int]) -> _Axis:
     low, high = padding
     residues = tuple((low - phase) % stride for phase in range(stride))
-    offsets = tuple(
-        (phase + residue - low) // stride for phase, residue in enumerate(residues)
-    )
+    offsets = tuple((phase + residue - low) // stride for phase, residue in enumerate(residues))
     out_size = (size - 1) * stride + 1 + low + high - (window - 1)
     if out_size < 1:
         raise ValueError(f"padding {padding} of a window of {window} leaves no output")

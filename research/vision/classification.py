@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,19 +52,27 @@ class Classification:
             targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
         targets = optax.smooth_labels(targets, self.label_smoothing)
         losses = optax.softmax_cross_entropy(logits, targets)
-        metrics = {"loss": mean_of(losses), "accuracy": accuracy(logits, targets.argmax(-1))}
+        metrics = {"accuracy": accuracy(logits, targets.argmax(-1))}
         return losses.mean(), Aux(metrics, collections)
 
     def evaluate(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Mapping[str, Mean]:
         """Cross-entropy in nats and accuracy in [0, 1]."""
-        logits = self._logits(params, collections, batch)
+        logits = self.logits(params, collections, batch)
         mask = batch.get("mask")
         return {
             "loss": mean_of(cross_entropy(logits, batch["label"]), mask),
             "accuracy": accuracy(logits, batch["label"], mask),
         }
+
+    def logits(
+        self, params: Params, collections: Collections, batch: Batch
+    ) -> Float[Array, "batch classes"]:
+        """The model's output in evaluation mode, in float32."""
+        variables = {"params": params, **collections}
+        logits: Any = self.model.apply(variables, batch["image"], train=False)
+        return logits.astype(jnp.float32)
 
     def features(
         self, params: Params, collections: Collections, batch: Batch
@@ -71,28 +80,24 @@ class Classification:
         """What the last layer sees: the output of the same model with `num_classes=None`."""
         backbone = self.model.clone(num_classes=None)
         variables = {"params": params, **collections}
-        return backbone.apply(variables, batch["image"], train=False).astype(jnp.float32)
+        features: Any = backbone.apply(variables, batch["image"], train=False)
+        return features.astype(jnp.float32)
 
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Displays:
         """Up to 36 wrongly classified images, `true → predicted`, and how often each mistake."""
-        real = np.asarray(batch.get("mask", np.ones(len(batch["label"])))) > 0
-        images, labels = np.asarray(batch["image"], np.float32)[real], np.asarray(batch["label"])[real]
-        predictions = np.asarray(self._logits(params, collections, batch).argmax(-1))[real]
+        labels = np.asarray(batch["label"])
+        predictions = np.asarray(self.logits(params, collections, batch).argmax(-1))
         wrong = np.flatnonzero(predictions != labels)
         mistakes = [f"{labels[i]} → {predictions[i]}" for i in wrong]
         lines = [f"{len(wrong)} of {len(labels)} wrong"]
         lines += [f"{mistake}: {count}" for mistake, count in Counter(mistakes).most_common()]
         displays: dict[str, Images | Text] = {"confusions": Text(lines)}
         if mistakes:
-            displays["wrongly_classified"] = Images(_to_unit_range(images)[wrong[:36]], mistakes[:36])
+            images = _to_unit_range(np.asarray(batch["image"], np.float32))
+            displays["wrongly_classified"] = Images(images[wrong[:36]], mistakes[:36])
         return displays
-
-    def _logits(
-        self, params: Params, collections: Collections, batch: Batch
-    ) -> Float[Array, "batch classes"]:
-        return self.model.apply({"params": params, **collections}, batch["image"], train=False)
 
 
 def _to_unit_range(images: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

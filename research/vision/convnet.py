@@ -3,6 +3,7 @@
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from research.nn.convolution import Conv
 from research.nn.norm import BatchNorm
 from research.nn.pooling import max_pool
 
@@ -29,7 +30,7 @@ class ConvNet(nn.Module):
             if stage > 0:
                 x = max_pool(x, (2, 2))
             for _ in range(self.depth):
-                x = nn.Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
+                x = Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
                 x = nn.relu(BatchNorm(use_running_average=not train, dtype=self.dtype)(x))
         x = x.mean(axis=(1, 2))
         if self.num_classes is None:

@@ -1,15 +1,16 @@
 """LeNet-5, the convolutional network of LeCun et al. 1998, with its usual variations."""
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from research.nn.convolution import Conv
 from research.nn.pooling import avg_pool, max_pool
 
-_ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jax.nn.tanh}
-_POOLINGS = {"max": max_pool, "average": avg_pool}
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jax.nn.tanh}
 
 
 class LeNet(nn.Module):
@@ -27,7 +28,7 @@ class LeNet(nn.Module):
     channels: tuple[int, ...] = (6, 16)
     hidden: tuple[int, ...] = (120, 84)
     kernel_size: int = 5
-    padding: tuple[str, ...] = ("SAME", "VALID")
+    padding: tuple[Literal["SAME", "VALID"], ...] = ("SAME", "VALID")
     activation: Literal["relu", "tanh"] = "relu"
     pooling: Literal["max", "average"] = "max"
     dropout_rate: float = 0.0
@@ -38,11 +39,12 @@ class LeNet(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits of the classes; dropout before each dense layer where `train`."""
-        activation, pool = _ACTIVATIONS[self.activation], _POOLINGS[self.pooling]
+        activation = _ACTIVATIONS[self.activation]
+        pool = max_pool if self.pooling == "max" else avg_pool
         x = images
         for i, (channels, padding) in enumerate(zip(self.channels, self.padding, strict=True)):
             kernel_size = (self.kernel_size, self.kernel_size)
-            x = nn.Conv(channels, kernel_size, padding=padding, dtype=self.dtype, name=f"conv_{i}")(x)
+            x = Conv(channels, kernel_size, padding=padding, dtype=self.dtype, name=f"conv_{i}")(x)
             x = pool(activation(x), (2, 2))
         x = x.reshape(x.shape[0], -1)
         for i, features in enumerate(self.hidden):

@@ -42,7 +42,8 @@ def entries(cache: Path) -> list[Path]:
 def check(arrays: Mapping[str, np.ndarray]) -> None:
     np.testing.assert_array_equal(arrays["x"], ROWS)
     np.testing.assert_array_equal(arrays["label"], ROWS[:, 0])
-    assert arrays["x"].dtype == np.float32 and arrays["label"].dtype == np.int32
+    assert arrays["x"].dtype == np.float32
+    assert arrays["label"].dtype == np.int32
 
 
 def test_decodes_once_and_maps_the_files(file: Path, cache: Path) -> None:

@@ -35,7 +35,8 @@ def test_every_epoch_is_a_permutation(
     seen = np.concatenate([order.indices(first + step) for step in range(order.steps_per_epoch)])
     assert len(seen) == order.steps_per_epoch * order.batch_size
     assert len(set(seen.tolist())) == len(seen), "an example came twice in an epoch"
-    assert seen.min() >= 0 and seen.max() < size
+    assert seen.min() >= 0
+    assert seen.max() < size
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -86,7 +87,8 @@ def test_evaluation_covers_every_example_once(size: int, count: int, share: int)
     seen: list[int] = []
     for batches in processes:
         for indices, mask in batches:
-            assert len(indices) == len(mask) == share and mask.dtype == np.float32
+            assert len(indices) == len(mask) == share
+            assert mask.dtype == np.float32
             assert not indices[mask == 0].any(), "padding must have index 0"
             seen += indices[mask == 1].tolist()
     assert sorted(seen) == list(range(size))

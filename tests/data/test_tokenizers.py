@@ -35,7 +35,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> BytePairEncoding:
 def test_char_round_trip(text: str) -> None:
     tokenizer = Char(ALPHABET)
     ids = tokenizer.encode(text)
-    assert ids.dtype == np.int32 and len(ids) == len(text)
+    assert ids.dtype == np.int32
+    assert len(ids) == len(text)
     assert ids.tolist() == [ALPHABET.index(char) for char in text]
     assert tokenizer.decode(ids) == text
 
@@ -90,7 +91,8 @@ def test_equal_settings_are_equal_and_hash_alike(trained: BytePairEncoding) -> N
         (Word(("a",)), Word(("a",))),
         (trained, BytePairEncoding(trained.file)),
     ):
-        assert first == second and hash(first) == hash(second)
+        assert first == second
+        assert hash(first) == hash(second)
         assert isinstance(first, Tokenizer)
     assert Char("ab") != Char("ba")
 

@@ -93,11 +93,12 @@ def test_metrics_are_strict_json_and_come_back_exactly(tmp_path_factory, trials,
     np.testing.assert_array_equal(row["trials"], trials)
 
 
-def test_lines_are_readable_at_once_and_a_half_written_one_is_not_read(tmp_path):
+@pytest.mark.parametrize("rest", [b'{"step": 2, "lo', b'{"step": 2, "loss": 1.0}'])
+def test_lines_are_readable_at_once_and_an_unfinished_one_is_not_read(tmp_path, rest):
     with Record(tmp_path) as record:
         record.metrics(1, {"loss": 2.0})
         with open(tmp_path / "metrics.jsonl", "ab") as file:
-            file.write(b'{"step": 2, "lo')
+            file.write(rest)
         assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
 
 
@@ -282,12 +283,16 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def fill(record: Record) -> None:
+    for step in range(100):
+        record.metrics(step, {"loss": 1 / 3})
+
+
 def test_what_does_not_fit_is_taken_back(tmp_path, small_files):
     with Record(tmp_path, tensorboard=False) as record:
         record.result({"test/loss": 1.0})
         with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: .*Free some space"):
-            for step in range(100):
-                record.metrics(step, {"loss": 1 / 3})
+            fill(record)
         with pytest.raises(UserError, match=r"cannot write .*result\.json"):
             record.result({"text": "long" * 1000})
 

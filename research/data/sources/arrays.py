@@ -108,7 +108,7 @@ def check_lengths(arrays: Mapping[str, np.ndarray], paths: Mapping[str, Path]) -
         if other.shape[:1] != array.shape[:1]:
             raise UserError(
                 f"{paths[first]} has {len(array)} items ({first}) but {paths[name]} has "
-                f"{len(other) if other.ndim else 'a single number'} ({name})."
+                f"{f'{len(other)} items' if other.ndim else 'a single number'} ({name})."
             )
 
 

@@ -113,7 +113,7 @@ def train_byte_pair_encoding(
         "trim_offsets": True,
         "use_regex": True,
     }
-    content = {
+    content: dict[str, Any] = {
         "version": "1.0",
         "added_tokens": [],
         "normalizer": None,
@@ -245,10 +245,15 @@ def _pattern() -> re.Pattern[str]:
     r"""GPT-2's pattern; `re` knows no \p{L} and \p{N}, and its \s holds U+001C to U+001F."""
     letter, number = _category("L"), _category("N")
     space = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-    return re.compile(
-        "'s|'t|'re|'ve|'m|'ll|'d"
-        f"| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+|[{space}]+(?![^{space}])|[{space}]+"
+    alternatives = (
+        "'s|'t|'re|'ve|'m|'ll|'d",
+        f" ?[{letter}]+",
+        f" ?[{number}]+",
+        f" ?[^{space}{letter}{number}]+",
+        f"[{space}]+(?![^{space}])",
+        f"[{space}]+",
     )
+    return re.compile("|".join(alternatives))
 
 
 def _category(initial: str) -> str:

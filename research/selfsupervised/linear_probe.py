@@ -1,0 +1,110 @@
+"""Linear evaluation: how well a linear classifier does on frozen features."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from research.engine.errors import UserError
+from research.engine.objective import Batch, HasFeatures, Objective, Variables
+from research.selfsupervised.byol import feature_std
+
+_BATCH_SIZE = 500
+Features = Float[np.ndarray, "examples features"]
+Labels = Int[np.ndarray, " examples"]
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Multinomial logistic regression on the features of `train`, scored on `test`.
+
+    Features are standardised by the training set's mean and standard deviation. The penalty is
+    regularization / 2 · ‖W‖² beside the *mean* cross-entropy, so it means the same for any
+    number of examples. `transforms` are applied to the images first and must need no
+    randomness; `max_train` takes that many training examples, chosen by a fixed permutation.
+
+    The same classifier is fitted to the features of the untrained network and to the raw
+    pixels: a representation that does not beat both has not been learnt.
+    """
+
+    train: Any
+    test: Any
+    transforms: tuple[Any, ...] = ()
+    max_train: int | None = None
+    regularization: float = 1e-4
+    max_iterations: int = 1000
+
+    def __call__(
+        self, objective: Objective, variables: Variables, rng: PRNGKeyArray, data_dir: str
+    ) -> Mapping[str, float]:
+        """`accuracy`, `accuracy_untrained` and `accuracy_pixels` on `test`, and `feature_std`.
+
+        Raises UserError where the objective has no features.
+        """
+        if not isinstance(objective, HasFeatures):
+            raise UserError(f"LinearProbe: {type(objective).__name__} has no `features`")
+        datasets = [source.open(Path(data_dir)) for source in (self.train, self.test)]
+        order = np.random.default_rng(0).permutation(datasets[0].size)
+        rows = [np.sort(order[: self.max_train]), np.arange(datasets[1].size)]
+
+        def accuracy(featurize: Callable[[Batch], Any]) -> tuple[float, Features]:
+            train, test = (
+                _featurize(self._transformed(featurize), dataset, indices)
+                for dataset, indices in zip(datasets, rows, strict=True)
+            )
+            score = self.fit_and_score(*train, *test)
+            return score, test[0]
+
+        def of_network(variables: Variables) -> Callable[[Batch], Any]:
+            collections = {name: tree for name, tree in variables.items() if name != "params"}
+            return lambda batch: objective.features(variables["params"], collections, batch)
+
+        first = self._transform(datasets[0].gather(datasets[0].arrays, rows[0][:2]))
+        learned, features = accuracy(of_network(variables))
+        untrained, _ = accuracy(of_network(jax.jit(objective.init)(rng, first)))
+        pixels, _ = accuracy(lambda batch: batch["image"])
+        return {
+            "accuracy": learned,
+            "accuracy_untrained": untrained,
+            "accuracy_pixels": pixels,
+            "feature_std": float(feature_std(jnp.asarray(features))),
+        }
+
+    def fit_and_score(
+        self, features: Features, labels: Labels, test_features: Features, test_labels: Labels
+    ) -> float:
+        """The accuracy on the test examples of a classifier fitted to the others."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        classifier = LogisticRegression(
+            C=1.0 / (self.regularization * len(labels)), max_iter=self.max_iterations
+        )
+        fitted = make_pipeline(StandardScaler(), classifier).fit(features, labels)
+        return float(fitted.score(test_features, test_labels))
+
+    def _transform(self, batch: Batch) -> Batch:
+        for place, transform in enumerate(self.transforms):
+            batch = transform(jax.random.fold_in(jax.random.key(0), place), batch)
+        return batch
+
+    def _transformed(self, featurize: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
+        return jax.jit(lambda batch: featurize(self._transform(batch)))
+
+
+def _featurize(
+    featurize: Callable[[Batch], Any], dataset: Any, indices: Int[np.ndarray, " examples"]
+) -> tuple[Features, Labels]:
+    features, labels = [], []
+    for start in range(0, len(indices), _BATCH_SIZE):
+        batch = dataset.gather(dataset.arrays, indices[start : start + _BATCH_SIZE])
+        labels.append(np.asarray(batch["label"]))
+        outputs = np.asarray(featurize(batch))
+        features.append(outputs.reshape(len(outputs), -1))
+    return np.concatenate(features), np.concatenate(labels)

@@ -1,0 +1,112 @@
+"""Predicting by how much an image was turned (Gidaris, Singh, Komodakis 2018)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from research.engine.display import Displays, Images
+from research.engine.errors import UserError
+from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
+from research.engine.objective import Aux, Batch, Collections, Params, Variables
+
+_NUM_ROTATIONS = 4
+_DISPLAYED = 6
+
+
+@dataclass(frozen=True)
+class RotationPrediction:
+    """Cross-entropy of telling 0°, 90°, 180° and 270° apart; each image is seen in all four.
+
+    `model(images, train)` has a field `num_classes`, which must be 4; with None it returns the
+    features before its last layer. Images must be square.
+    """
+
+    model: nn.Module
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
+        """The model's variables; UserError where the images or the model do not fit."""
+        _, height, width, _ = batch["image"].shape
+        if height != width:
+            raise UserError(f"RotationPrediction: images must be square, got {height}x{width}")
+        logits, variables = self.model.init_with_output(rng, batch["image"], train=False)
+        if logits.shape[-1] != _NUM_ROTATIONS:
+            raise UserError(
+                f"RotationPrediction: model returns {logits.shape[-1]} values an image, but "
+                f"there are {_NUM_ROTATIONS} rotations; set model.num_classes = {_NUM_ROTATIONS}"
+            )
+        return variables
+
+    def loss(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Aux]:
+        """The mean cross-entropy in nats over all images in all rotations."""
+        images, labels = rotations(batch["image"])
+        logits, collections = self._apply(
+            params,
+            collections,
+            images,
+            train=True,
+            mutable=list(collections),
+            rngs={"dropout": rng},
+        )
+        loss = cross_entropy(logits, labels).mean()
+        return loss, Aux({"accuracy": accuracy(logits, labels)}, collections)
+
+    def evaluate(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Mapping[str, Mean]:
+        """Cross-entropy in nats and accuracy in [0, 1], over all four rotations."""
+        images, labels = rotations(batch["image"])
+        logits = self._apply(params, collections, images, train=False)
+        mask = jnp.tile(batch["mask"], _NUM_ROTATIONS) if "mask" in batch else None
+        return {
+            "loss": mean_of(cross_entropy(logits, labels), mask),
+            "accuracy": accuracy(logits, labels, mask),
+        }
+
+    def features(
+        self, params: Params, collections: Collections, batch: Batch
+    ) -> Float[Array, "batch features"]:
+        """What the last layer sees of the images as they are."""
+        variables = {"params": params, **collections}
+        features: Any = self.model.clone(num_classes=None).apply(
+            variables, batch["image"], train=False
+        )
+        return features.astype(jnp.float32)
+
+    def show(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Displays:
+        """A few images in all rotations, a column each, titled `true → predicted`."""
+        originals = batch["image"][:_DISPLAYED]
+        images, labels = rotations(originals)
+        predictions = self._apply(params, collections, images, train=False).argmax(-1)
+        titles = [
+            f"{90 * true}° → {90 * predicted}°"
+            for true, predicted in zip(np.asarray(labels), np.asarray(predictions), strict=True)
+        ]
+        low, high = images.min(), images.max()
+        images = (images - low) / jnp.maximum(high - low, 1e-12)
+        return {"rotations": Images(images, titles, columns=len(originals))}
+
+    def _apply(
+        self,
+        params: Params,
+        collections: Collections,
+        images: Float[Array, "batch height width channels"],
+        **options: Any,
+    ) -> Any:
+        return self.model.apply({"params": params, **collections}, images, **options)
+
+
+def rotations(
+    images: Float[Array, "batch size size channels"],
+) -> tuple[Float[Array, "4*batch size size channels"], Int[Array, " 4*batch"]]:
+    """All images turned by 0°, then all by 90° anticlockwise, …; and how many quarter turns."""
+    turned = [jnp.rot90(images, turns, axes=(1, 2)) for turns in range(_NUM_ROTATIONS)]
+    return jnp.concatenate(turned), jnp.repeat(jnp.arange(_NUM_ROTATIONS), len(images))

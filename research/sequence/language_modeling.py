@@ -1,0 +1,175 @@
+"""Language modelling: predict the next token from those before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from research.data.tokenizers import Tokenizer
+from research.engine.display import Displays, Text
+from research.engine.errors import UserError
+from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
+from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.sequence.sampling import sample
+
+SHOWN_TOKENS = 200
+
+
+@dataclass(frozen=True)
+class LanguageModeling:
+    """The mean cross-entropy of the next token, in nats.
+
+    The model has a `vocab_size` and a `block_size`, and `model(tokens, train)` gives the logits of
+    the token after each position. A batch has `tokens` (N, length + 1), all but the last inputs
+    and all but the first targets, and may have a `token_mask` (N, length) that is 0 where there is
+    no target. Only text, in `generate` and `show`, needs the `tokenizer`; the model may have more
+    tokens than it (a vocabulary padded to a round size), and never writes those.
+    """
+
+    model: nn.Module
+    tokenizer: Tokenizer | None = None
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
+        """The model's variables.
+
+        Raises UserError where the batch's blocks are longer than the model's, or the tokenizer
+        has more tokens.
+        """
+        length = batch["tokens"].shape[1] - 1
+        if length > self.model.block_size:
+            raise UserError(
+                f"objective.model.block_size = {self.model.block_size}: the data's blocks have "
+                f"{length} tokens; make the two equal"
+            )
+        if self.tokenizer is not None:
+            self._check_vocabulary(self.tokenizer)
+        return self.model.init(rng, batch["tokens"][:, :-1], train=False)
+
+    def loss(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Aux]:
+        """The mean over the targets of the batch, with perplexity and accuracy."""
+        inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
+        logits, collections = self.model.apply(
+            {"params": params, **collections},
+            inputs,
+            train=True,
+            mutable=list(collections),
+            rngs={"dropout": rng},
+        )
+        metrics = _metrics(logits, targets, batch.get("token_mask"))
+        total, weight = metrics["loss"].total, metrics["loss"].weight
+        return total / jnp.maximum(weight, 1.0), Aux(metrics, collections, weight)
+
+    def evaluate(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Mapping[str, Mean]:
+        """Loss in nats, perplexity and accuracy over all targets that are not padding."""
+        tokens = batch["tokens"]
+        mask = jnp.ones(tokens[:, 1:].shape)
+        if "token_mask" in batch:
+            mask = mask * batch["token_mask"]
+        if "mask" in batch:
+            mask = mask * batch["mask"][:, None]
+        logits = self.model.apply({"params": params, **collections}, tokens[:, :-1], train=False)
+        return _metrics(logits, tokens[:, 1:], mask)
+
+    def generate(
+        self,
+        params: Params,
+        collections: Collections,
+        rng: PRNGKeyArray,
+        *,
+        prompt: str = "\n",
+        num_samples: int = 1,
+        max_new_tokens: int = 500,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> Displays:
+        """Texts that begin with `prompt`, each drawn token by token.
+
+        `temperature` divides the logits, and 0 always takes the most likely token; `top_k` draws
+        from the k most likely ones. Sample i is the same however many there are.
+
+        Raises UserError without a tokenizer, for a prompt it cannot encode or that is empty, and
+        for options out of range.
+        """
+        tokenizer = self._tokenizer()
+        for name, value in (("num_samples", num_samples), ("max_new_tokens", max_new_tokens)):
+            if value < 1:
+                raise UserError(f"{name} = {value}: must be at least 1")
+        if not 0.0 <= temperature < float("inf"):
+            raise UserError(f"temperature = {temperature}: must be at least 0 and finite")
+        if top_k is not None and top_k < 1:
+            raise UserError(f"top_k = {top_k}: must be at least 1, or none for all tokens")
+        try:
+            ids = tokenizer.encode(prompt)
+        except UserError as error:
+            raise UserError(f"prompt = {prompt!r}: {error}") from error
+        if not len(ids):
+            raise UserError(f"prompt = {prompt!r}: has no token; give it at least one")
+        prompts = jnp.broadcast_to(jnp.asarray(ids, jnp.int32), (num_samples, len(ids)))
+        return self._write(params, collections, rng, prompts, max_new_tokens, temperature, top_k)
+
+    def show(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Displays:
+        """A short sample from the first token of the batch; nothing without a tokenizer."""
+        if self.tokenizer is None:
+            return {}
+        prompts = jnp.asarray(batch["tokens"][:1, :1], jnp.int32)
+        return self._write(params, collections, rng, prompts, SHOWN_TOKENS)
+
+    def _write(
+        self,
+        params: Params,
+        collections: Collections,
+        rng: PRNGKeyArray,
+        prompts: Int[Array, "num_samples length"],
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+    ) -> Displays:
+        tokenizer = self._tokenizer()
+        self._check_vocabulary(tokenizer)
+        tokens = sample(
+            self.model,
+            {"params": params, **collections},
+            rng,
+            prompts,
+            vocab_size=tokenizer.vocab_size,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+        )
+        return {"sample": Text([tokenizer.decode(ids) for ids in np.asarray(tokens)])}
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UserError(
+                "objective.tokenizer: missing; text can't be made from tokens without the data's"
+            )
+        return self.tokenizer
+
+    def _check_vocabulary(self, tokenizer: Tokenizer) -> None:
+        if tokenizer.vocab_size > self.model.vocab_size:
+            raise UserError(
+                f"objective.model.vocab_size = {self.model.vocab_size}: the tokenizer has "
+                f"{tokenizer.vocab_size} tokens; the model needs at least as many"
+            )
+
+
+def _metrics(
+    logits: Float[Array, "batch length vocab_size"],
+    targets: Int[Array, "batch length"],
+    mask: Array | None,
+) -> dict[str, Mean]:
+    losses = cross_entropy(logits, targets)
+    return {
+        "loss": mean_of(losses, mask),
+        "perplexity": mean_of(losses, mask, finish="exp"),
+        "accuracy": accuracy(logits, targets, mask),
+    }

@@ -1,0 +1,12 @@
+"""Every test session has caches of its own, empty at the start and shared by its processes."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    cache = tempfile.mkdtemp(prefix="research_tests_")
+    os.environ["RESEARCH_CACHE_DIR"] = cache
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)

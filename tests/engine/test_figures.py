@@ -1,0 +1,221 @@
+import math
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from research.engine import figures
+from research.engine.display import Images, Scatter
+from research.engine.errors import UserError
+
+REPOSITORY = Path(__file__).parents[2]
+GAP = 4
+PAPER = (242, 242, 242)
+
+
+def open_picture(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def is_ink(pixels: np.ndarray) -> np.ndarray:
+    """Pixels that are neither white nor a light line of the grid."""
+    return (pixels < 200).any(axis=-1)
+
+
+def has_colour(pixels: np.ndarray, colour: str) -> bool:
+    rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    return bool((np.abs(pixels.astype(int) - rgb).max(axis=-1) <= 12).any())
+
+
+def test_small_pictures_are_enlarged_pixel_by_pixel():
+    values = np.random.default_rng(0).uniform(size=(3, 8, 8, 1)).astype(np.float32)
+    grid = figures.image_grid(Images(values, columns=2))
+
+    side = 128  # 8 pixels, each 16 wide
+    assert grid.shape == (2 * (side + GAP) + GAP, 2 * (side + GAP) + GAP, 3)
+    expected = np.round(values * 255).astype(np.uint8).repeat(16, 1).repeat(16, 2)
+    for index, (y, x) in enumerate([(GAP, GAP), (GAP, 2 * GAP + side), (2 * GAP + side, GAP)]):
+        tile = grid[y : y + side, x : x + side]
+        np.testing.assert_array_equal(tile, np.broadcast_to(expected[index], (side, side, 3)))
+    assert (grid[side + 2 * GAP :, side + 2 * GAP :] == PAPER).all(), "there is no fourth picture"
+
+
+def test_large_pictures_keep_their_pixels_and_colours():
+    values = np.random.default_rng(0).integers(0, 256, (2, 200, 150, 3)).astype(np.uint8)
+    grid = figures.image_grid(Images(jnp.asarray(values / 255, jnp.float32), columns=2))
+    np.testing.assert_array_equal(grid[GAP : GAP + 200, GAP : GAP + 150], values[0])
+    np.testing.assert_array_equal(grid[GAP : GAP + 200, -GAP - 150 : -GAP], values[1])
+
+
+def test_values_out_of_range_are_clipped_and_not_numbers_are_magenta():
+    values = np.array([-1.0, 2.0, math.nan, math.inf], np.float32).reshape(1, 2, 2, 1)
+    grid = figures.image_grid(Images(values))
+    corners = grid[[GAP, GAP, -GAP - 1, -GAP - 1], [GAP, -GAP - 1, GAP, -GAP - 1]]
+    assert corners.tolist() == [[0, 0, 0], [255, 255, 255], [255, 0, 255], [255, 0, 255]]
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (2, 8, 8, 4), (0, 8, 8, 1)])
+def test_what_is_no_picture_is_refused(shape):
+    with pytest.raises(ValueError, match="expected pictures of shape"):
+        figures.image_grid(Images(np.zeros(shape, np.float32)))
+
+
+@pytest.mark.parametrize("title", ["5 → 3", "kitchen appliance → dining table and four chairs"])
+def test_titles_stand_above_their_picture_and_nowhere_else(title):
+    values = np.ones((2, 28, 28, 1), np.float32)
+    bare = figures.image_grid(Images(values, columns=2))
+    titled = figures.image_grid(Images(values, [title, ""], columns=2))
+
+    side = 112
+    above = titled.shape[0] - bare.shape[0] + GAP
+    assert 13 <= above - GAP <= 45, "room for one or two lines"
+    np.testing.assert_array_equal(titled[above:], bare[GAP:])
+    ink = is_ink(titled[:above])
+    assert ink[:, GAP : GAP + side].sum() > 40, "the title can be read"
+    assert not ink[:, GAP + side :].any(), "the title is cut to the width of its picture"
+    assert not ink[[0, -1]].any(), "the title touches the border or its picture"
+
+
+def test_the_lines_of_a_title_are_in_reading_order():
+    title = "MMMMMMMM ..........................."
+    grid = figures.image_grid(Images(np.ones((1, 28, 28, 1), np.float32), [title]))
+    first, second = np.split(is_ink(grid[: 2 * ((grid.shape[0] - 112) // 2)]), 2)
+    assert first.sum() > 2 * second.sum() > 0
+
+
+def test_every_class_of_a_scatter_has_its_colour():
+    points = np.random.default_rng(0).normal(size=(300, 2))
+    for num_classes in (3, 10, 15, 60):
+        picture = figures.scatter(Scatter(points, np.arange(300) % num_classes, ("z0", "z1")))
+        assert picture.dtype == np.uint8
+        saturation = picture.max(axis=-1).astype(int) - picture.min(axis=-1)
+        hues = {tuple(pixel // 40) for pixel in picture[saturation > 60]}
+        assert len(hues) >= min(num_classes, 8), num_classes
+    assert is_ink(figures.scatter(Scatter(points))).any(), "without labels there are points too"
+
+
+def make_rows(steps: range) -> list[dict]:
+    rows: list[dict] = []
+    for step in steps:
+        rows.append(
+            {
+                "step": step,
+                "loss": 2 / (1 + step),
+                "learning_rate": 0.1,
+                "grad_norm/encoder": 0.1**step,
+                "grad_norm/decoder": 1.0,
+            }
+        )
+        if step % 5 == 0:
+            rows.append({"step": step, "test/loss": 3 / (1 + step), "test/accuracy": 0.5})
+    return rows
+
+
+def test_learning_curves_group_train_and_evaluations_by_metric():
+    panels = figures._panels(make_rows(range(11)))
+    assert [(name, list(curves)) for name, curves in panels.items()] == [
+        ("loss", ["train", "test"]),
+        ("accuracy", ["test"]),
+        ("learning_rate", ["train"]),
+        ("grad_norm", ["decoder", "encoder"]),
+    ]
+    assert panels["loss"]["test"] == [(0, 3.0), (5, 0.5), (10, 3 / 11)]
+
+
+def test_learning_curves_are_drawn_and_small(tmp_path):
+    path = tmp_path / "new" / "curves.png"
+    figures.learning_curves(make_rows(range(200)), path)
+    picture = open_picture(path)
+    assert has_colour(picture, figures.COLOURS[0]), "train"
+    assert has_colour(picture, figures.COLOURS[1]), "test"
+    assert path.stat().st_size < 150_000
+    border = np.concatenate([picture[:3].reshape(-1, 3), picture[:, -3:].reshape(-1, 3)])
+    assert not is_ink(border).any(), "something is cut off"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"step": 100, "loss": 2.3, "grad_norm": 0.0}],
+        [{"step": s, "loss": math.nan if s > 2 else 1.0, "test/fid": math.inf} for s in range(6)],
+        [{"step": s, "loss": [1.0 / (1 + s), math.nan, 3.0]} for s in range(100)],
+        [{"step": s, **{f"grad_norm/layer_{i}": 1.0 + i for i in range(40)}} for s in (1, 2)],
+    ],
+    ids=["one point", "not finite", "trials", "many groups"],
+)
+def test_learning_curves_of_unusual_runs(tmp_path, rows):
+    figures.learning_curves(rows, tmp_path / "curves.png")
+    assert is_ink(open_picture(tmp_path / "curves.png")).sum() > 500
+
+
+def test_the_moving_mean_skips_what_is_not_finite():
+    smoothed = figures._moving_mean(np.array([1.0, np.nan, 3.0, 5.0, 7.0]), 3)
+    np.testing.assert_allclose(smoothed, [1.0, np.nan, 4.0, 5.0, 6.0])
+
+
+def test_learning_curves_of_nothing_are_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="no metrics"):
+        figures.learning_curves([], tmp_path / "curves.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        figures.learning_curves([{"step": 1, "loss": 1.0}], tmp_path / "file" / "curves.png")
+
+
+def test_confusion_matrix_shows_shares_of_the_true_class(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    counts = np.array([[3, 1, 0], [0, 0, 0], [0, 0, 5]])
+    figures.confusion_matrix(counts, ["cat", "dog", "frog"], tmp_path / "confusion.png")
+
+    axes = drawn[0].axes[0]
+    shares = axes.images[0].get_array()
+    np.testing.assert_array_equal(shares, [[0.75, 0.25, 0], [0, 0, 0], [0, 0, 1]])
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "frog"]
+    texts = {(text.get_position(), text.get_text()) for text in axes.texts}
+    assert texts == {((0, 0), "3"), ((1, 0), "1"), ((2, 2), "5")}
+    assert axes.get_title() == "accuracy 88.89%"
+
+
+@pytest.mark.parametrize("num_classes", [2, 20, 120])
+def test_confusion_matrix_fits_its_picture(tmp_path, num_classes):
+    names = [f"a long name of class {index}" for index in range(num_classes)]
+    figures.confusion_matrix(np.eye(num_classes, dtype=int), names, tmp_path / "confusion.png")
+    picture = open_picture(tmp_path / "confusion.png")
+    border = [picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]]
+    assert not any(is_ink(part).any() for part in border), "something is cut off"
+    assert max(picture.shape) < 1500
+    assert (tmp_path / "confusion.png").stat().st_size < 150_000
+
+
+def test_png_bytes_hold_the_very_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    decoded = np.asarray(Image.open(BytesIO(figures.encode_png(pixels))))
+    np.testing.assert_array_equal(decoded, pixels)
+    assert figures.encode_png(pixels) == figures.encode_png(pixels)
+
+
+def test_importing_loads_no_plotting_library_and_drawing_no_pyplot():
+    program = """
+import sys
+import research.engine.record
+assert not {"matplotlib", "PIL", "tensorboardX"} & sys.modules.keys(), "slow to import"
+import numpy as np
+from research.engine import figures
+from research.engine.display import Scatter
+figures.scatter(Scatter(np.zeros((3, 2))))
+assert "matplotlib.pyplot" not in sys.modules, "pyplot keeps global state"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,93 @@
+"""Batch norm: Flax's layer, its statistics those of the whole batch in every parallel mode."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from research.nn.devices import device_axis
+from research.nn.norm import BatchNorm
+
+
+def examples(count=8):
+    return jnp.asarray(np.random.default_rng(0).normal(3.0, 2.0, (count, 4, 5)), jnp.float32)
+
+
+def test_is_flax_batch_norm():
+    x = examples()
+    ours, flax_layer = BatchNorm(use_running_average=False), nn.BatchNorm(False, momentum=0.9)
+    variables = ours.init(jax.random.key(0), x)
+    jax.tree.map(np.testing.assert_array_equal, variables, flax_layer.init(jax.random.key(0), x))
+    got = ours.apply(variables, x, mutable=["batch_stats"])
+    expected = flax_layer.apply(variables, x, mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    np.testing.assert_allclose(
+        got[1]["batch_stats"]["mean"], 0.1 * x.mean((0, 1)), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_paths_in_a_model_are_flax_paths():
+    class Model(nn.Module):
+        norm: type[nn.Module]
+
+        @nn.compact
+        def __call__(self, x):
+            return self.norm()(nn.Dense(3)(x), use_running_average=False)
+
+    def paths(norm):
+        variables = Model(norm).init(jax.random.key(0), examples())
+        return [
+            jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables)
+        ]
+
+    assert paths(BatchNorm) == paths(nn.BatchNorm)
+
+
+def test_statistics_are_of_all_devices():
+    """A vmapped axis of the devices' name stands for devices: tests run on one CPU device."""
+    x = examples(8)
+    layer = BatchNorm(use_running_average=False)
+    variables = layer.init(jax.random.key(0), x)
+
+    def apply(x):
+        return layer.apply(variables, x, mutable=["batch_stats"])
+
+    expected, expected_stats = apply(x)
+    got, stats = jax.vmap(apply, axis_name="devices")(x.reshape(4, 2, 4, 5))
+    np.testing.assert_allclose(got.reshape(x.shape), expected, rtol=1e-5, atol=1e-5)
+    for device in range(4):
+        jax.tree.map(
+            lambda a, b, device=device: np.testing.assert_allclose(
+                a[device], b, rtol=1e-5, atol=1e-6
+            ),
+            stats,
+            expected_stats,
+        )
+    alone, _ = jax.vmap(apply, axis_name="trials")(x.reshape(4, 2, 4, 5))
+    assert not np.allclose(alone.reshape(x.shape), expected, atol=1e-2)
+
+
+def test_evaluation_needs_no_axis_and_changes_nothing():
+    x = examples()
+    layer = BatchNorm()
+    variables = layer.init(jax.random.key(0), x, use_running_average=False)
+    y = layer.apply(variables, x, use_running_average=True)
+    np.testing.assert_allclose(y, x, rtol=1e-4)
+
+
+def test_statistics_are_float32_in_bfloat16():
+    x = examples().astype(jnp.bfloat16)
+    layer = BatchNorm(use_running_average=False, dtype=jnp.bfloat16)
+    y, variables = layer.init_with_output(jax.random.key(0), x)
+    assert y.dtype == jnp.bfloat16
+    assert variables["batch_stats"]["mean"].dtype == jnp.float32
+
+
+def test_device_axis():
+    assert device_axis() is None
+    seen = []
+    jax.vmap(lambda x: seen.append(device_axis()) or x, axis_name="devices")(jnp.ones(2))
+    jax.pmap(lambda x: seen.append(device_axis()) or x, axis_name="devices")(
+        jnp.ones((jax.local_device_count(), 1))
+    )
+    jax.jit(lambda x: seen.append(device_axis()) or x)(jnp.ones(1))
+    assert seen == ["devices", "devices", None]

@@ -1,0 +1,182 @@
+"""The transformer: GPT-2's numbers, and the same function scanned and rematerialised."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from research.nn.mlp import MLP
+from research.nn.transformer import Block, Transformer
+
+TINY = dict(num_layers=3, num_heads=2, mlp_dim=16)
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_first_blocks_of_gpt2(parity):
+    """Statistics of the first two blocks' outputs, in float64."""
+    fixture = parity("gpt2")
+    features, heads = fixture.meta["config"]["n_embd"], fixture.meta["config"]["n_head"]
+
+    def block_params(layer):
+        def dense(name, kernel_shape, bias_shape):
+            path = f"transformer.h.{layer}.{name}"
+            return {
+                "kernel": fixture.param(f"{path}.weight").reshape(kernel_shape),
+                "bias": fixture.param(f"{path}.bias").reshape(bias_shape),
+            }
+
+        def norm(name):
+            path = f"transformer.h.{layer}.{name}"
+            return {"scale": fixture.param(f"{path}.weight"), "bias": fixture.param(f"{path}.bias")}
+
+        head_dim = features // heads
+        return {
+            "attention_norm": norm("ln_1"),
+            "attention": {
+                "qkv": dense("attn.c_attn", (features, 3, heads, head_dim), (3, heads, head_dim)),
+                "out": dense("attn.c_proj", (heads, head_dim, features), (features,)),
+            },
+            "mlp_norm": norm("ln_2"),
+            "mlp": {
+                "up": dense("mlp.c_fc", (features, -1), (-1,)),
+                "down": dense("mlp.c_proj", (-1, features), (features,)),
+            },
+        }
+
+    with jax.enable_x64(True):
+        ids = fixture.input("input_ids")
+        tokens = fixture.param("transformer.wte.weight")[ids]
+        x = jnp.asarray(tokens + fixture.param("transformer.wpe.weight")[: ids.shape[1]])
+        block = Block(
+            num_heads=heads,
+            mlp_dim=4 * features,
+            activation="gelu_tanh",
+            causal=True,
+            epsilon=fixture.meta["config"]["layer_norm_epsilon"],
+        )
+        for layer in range(2):
+            x = block.apply({"params": block_params(layer)}, x)
+            expected = fixture.meta["activations"][f"transformer.h.{layer}"]
+            got = {"mean": x.mean(), "std": x.std(), "norm": jnp.linalg.norm(x.ravel())}
+            for name, value in got.items():
+                np.testing.assert_allclose(value, expected[name], rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+@pytest.mark.parametrize("remat", [False, True])
+def test_scan_and_remat_change_nothing(scan_layers, remat):
+    """Value and gradient of the plain stack, its parameters stacked for the scan."""
+    x, key_mask = normal(0, 2, 5, 8), jnp.arange(5) < jnp.asarray([[5], [3]])
+    plain = Transformer(**TINY, causal=True)
+    variables = plain.init(jax.random.key(0), x)
+    other = plain.clone(scan_layers=scan_layers, remat=remat)
+
+    def stack(params):
+        blocks = [params[f"block_{i}"] for i in range(TINY["num_layers"])]
+        return {"blocks": jax.tree.map(lambda *a: jnp.stack(a), *blocks), "norm": params["norm"]}
+
+    def value_and_gradient(model, params):
+        def loss(params, x):
+            return (model.apply({"params": params}, x, key_mask=key_mask) ** 3).mean()
+
+        return jax.value_and_grad(loss, argnums=(0, 1))(params, x)
+
+    expected_value, (expected, expected_x) = value_and_gradient(plain, variables["params"])
+    layout = stack if scan_layers else (lambda params: params)
+    value, (got, got_x) = value_and_gradient(other, layout(variables["params"]))
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        (got, got_x),
+        (layout(expected), expected_x),
+    )
+
+
+def test_scanned_layers_start_different_and_drop_different():
+    x = jnp.broadcast_to(normal(0, 1, 1, 8), (1, 4, 8))
+    model = Transformer(**TINY, scan_layers=True, remat=True, dropout_rate=0.5)
+    variables = model.init(jax.random.key(0), x)
+    kernel = variables["params"]["blocks"]["mlp"]["up"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1])
+
+    # With every layer the same and zero branches but a constant, dropout alone moves x.
+    params = jax.tree.map(jnp.zeros_like, variables["params"])
+    params["blocks"]["mlp"]["down"]["bias"] = jnp.ones_like(params["blocks"]["mlp"]["down"]["bias"])
+    params["norm"] = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
+    rngs = {"dropout": jax.random.key(1)}
+    y = model.apply({"params": params}, x, deterministic=False, rngs=rngs)
+    # Each layer adds 0 or 2: the sums take more than the two values one shared mask would give.
+    assert len(np.unique(np.round(y - model.apply({"params": params}, x), 3))) > 2
+
+
+def test_causal_blocks_look_back_only():
+    x = normal(0, 1, 6, 8)
+    model = Transformer(**TINY, causal=True)
+    variables = model.init(jax.random.key(0), x)
+    changed = model.apply(variables, x.at[:, 4].add(1.0))
+    same = model.apply(variables, x)
+    np.testing.assert_allclose(changed[:, :4], same[:, :4], rtol=1e-6, atol=1e-6)
+    assert not np.allclose(changed[:, 4:], same[:, 4:])
+
+
+def test_masked_positions_do_not_reach_the_others():
+    x, key_mask = normal(0, 1, 6, 8), jnp.arange(6)[None] < 4
+    model = Transformer(**TINY)
+    variables = model.init(jax.random.key(0), x)
+    masked = model.apply(variables, x, key_mask=key_mask)
+    np.testing.assert_allclose(
+        masked[:, :4], model.apply(variables, x[:, :4]), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_initialisation_of_gpt2_can_be_asked_for():
+    model = Transformer(
+        num_layers=2,
+        num_heads=4,
+        mlp_dim=256,
+        kernel_init=nn.initializers.normal(0.02),
+        out_kernel_init=nn.initializers.normal(0.02 / 2),
+        use_bias=False,
+    )
+    params = model.init(jax.random.key(0), jnp.ones((1, 2, 64)))["params"]
+    block = params["block_0"]
+    for kernel, std in [
+        (block["attention"]["qkv"], 0.02),
+        (block["attention"]["out"], 0.01),
+        (block["mlp"]["up"], 0.02),
+        (block["mlp"]["down"], 0.01),
+    ]:
+        np.testing.assert_allclose(kernel["kernel"].std(), std, rtol=0.1)
+    assert not [p for p, _ in jax.tree_util.tree_leaves_with_path(params) if "bias" in str(p)]
+
+
+def test_bfloat16_keeps_float32_parameters():
+    model = Transformer(**TINY, dtype=jnp.bfloat16)
+    y, variables = model.init_with_output(jax.random.key(0), normal(0, 1, 4, 8))
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"),
+    [
+        ("relu", [0.0, 1.0]),
+        ("silu", [-1 / (1 + np.e), 1 / (1 + np.exp(-1))]),
+        ("gelu", [-0.158655, 0.841345]),
+        ("gelu_tanh", [-0.158808, 0.841192]),
+    ],
+)
+def test_activations(activation, expected):
+    """An MLP of identities is its activation."""
+    identity = {"kernel": jnp.eye(2)}
+    mlp = MLP(hidden_dim=2, activation=activation, use_bias=False)
+    y = mlp.apply({"params": {"up": identity, "down": identity}}, jnp.asarray([-1.0, 1.0]))
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_an_unknown_activation_is_named():
+    with pytest.raises(ValueError, match="activation must be one of .* got 'swish'"):
+        MLP(hidden_dim=2, activation="swish").init(jax.random.key(0), jnp.ones(2))

@@ -1,0 +1,84 @@
+"""Every example config runs from end to end, shrunk, on small data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from research import evaluate, generate, preview, train
+from research.engine import config as configs
+from tests.shrink import SHRUNK, arguments, config_files
+from tests.small_data import write_small_data
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return write_small_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory, data_dir):
+    workdir = tmp_path_factory.mktemp("classifier") / "lenet"
+    code = train.run(arguments("vision/lenet_mnist.py", workdir, data_dir))
+    assert code == 0
+    return workdir
+
+
+def test_every_config_is_tested():
+    missing = set(config_files()) - set(SHRUNK)
+    assert not missing, f"add an entry to SHRUNK in tests/shrink.py for {sorted(missing)}"
+
+
+@pytest.mark.parametrize("config", sorted(SHRUNK))
+def test_config_runs(config, tmp_path, data_dir, classifier, capsys):
+    workdir = tmp_path / "run"
+    overrides = {}
+    if config.startswith("generative/gan"):
+        overrides["probes__classifier__probe__workdir"] = str(classifier)
+    assert train.run(arguments(config, workdir, data_dir, **overrides)) == 0
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["step"] == 12
+    assert result["metrics"]
+    assert (workdir / "images" / "learning_curves.png").stat().st_size > 1000
+    experiment = configs.load(arguments(config, workdir, data_dir)[0].removeprefix("--config="))
+    if experiment.reference is not None:
+        assert experiment.reference.metric in result["metrics"]
+
+    capsys.readouterr()
+    assert evaluate.run([f"--workdir={workdir}", f"--data_dir={data_dir}"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again.pop("step") == 12
+    assert again == pytest.approx(result["metrics"], rel=1e-5)
+
+    output = tmp_path / "samples"
+    if config.startswith(("sequence", "generative")):
+        assert generate.run([f"--workdir={workdir}", f"--output={output}"]) == 0
+        assert list(output.iterdir())
+
+
+@pytest.mark.parametrize("config", ["vision/lenet_digits.py", "generative/vae_mnist.py"])
+def test_preview_shows_what_will_run(config, tmp_path, data_dir, capsys):
+    given = [a for a in arguments(config, tmp_path, data_dir) if not a.startswith("--workdir")]
+    assert preview.run(given) == 0
+    shown = capsys.readouterr().out
+    for expected in ("12 steps of 16 examples", "parameters", "FLOPs", "fits", "kernel"):
+        assert expected in shown
+
+
+def test_docstring_gives_the_command():
+    for config in config_files():
+        file = config.partition(":")[0]
+        text = (Path(__file__).parents[1] / "experiments" / file).read_text()
+        assert f"--config experiments/{file} --workdir" in text, f"{file}: docstring has no command"
+
+
+def test_equal_runs_write_equal_metrics(tmp_path, data_dir):
+    for name in ("a", "b"):
+        command = [sys.executable, "-m", "research.train"]
+        given = arguments("vision/lenet_mnist.py", tmp_path / name, data_dir)
+        subprocess.run(command + given, check=True, capture_output=True)
+    first, second = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("a", "b"))
+    assert first
+    assert first == second
