@@ -1,122 +1,152 @@
 """Measures how fast an experiment trains: `python -m launch.benchmark --config FILE.py`."""
 
+import argparse
 import json
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from research import command_line
 from research.command_line import DONE
+from research.engine.errors import UserError
 
 _EXAMPLES = """examples:
   python -m launch.benchmark --config experiments/vision/lenet_mnist.py
   python -m launch.benchmark --config experiments/sequence/gpt_shakespeare.py \\
       --config.steps_per_call=20 --steps 400
 
-`bare` is a loop over the same compiled step with the batch already on the device: what the
-training loop can reach at most. Both are measured in turns, in one process.
+`bare` is a Python loop over the same compiled step with its batch already on the device: the most
+that training can reach. The two are measured in turns, and their ratio in each turn.
 """
 
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
     arguments, overrides = command_line.split_overrides(arguments)
-    parser = command_line.make_parser("benchmark", "Measure how fast an experiment trains.", _EXAMPLES)
+    parser = command_line.make_parser(
+        "benchmark", "Measure how fast an experiment trains.", _EXAMPLES
+    )
     parser.prog = "python -m launch.benchmark"
     command_line.add_config(parser)
     command_line.add_data_dir(parser)
-    parser.add_argument("--steps", type=int, default=200, help="steps a measurement; default: 200")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements; default: 5")
+    parser.add_argument("--steps", type=_positive, default=200, help="a measurement's; default 200")
+    parser.add_argument("--repeats", type=_positive, default=5, help="measurements; default 5")
     options = parser.parse_args(arguments)
 
     from research.engine import config
 
     experiment = config.load(options.config, overrides)
+    if options.steps < 2 * experiment.steps_per_call:
+        raise UserError(
+            f"--steps={options.steps}: at least two calls of {experiment.steps_per_call}"
+        )
     command_line.start_jax()
 
     from research.data.files import default_data_dir
-    from research.engine.prepare import prepare
     from research.engine.progress import table
 
-    prepared = prepare(experiment, options.data_dir or default_data_dir())
-    results = measure(prepared, options.steps, options.repeats)
+    data_dir = options.data_dir or default_data_dir()
+    results = measure(experiment, data_dir, options.steps, options.repeats)
     table("Benchmark", ("quantity", "value"), list(results.items()))
     print(json.dumps(results))
     return DONE
 
 
-def measure(run: Any, steps: int, repeats: int) -> dict[str, Any]:
-    """Rates of the training loop and of a bare loop, and what the compiled step costs."""
+def measure(experiment: Any, data_dir: Path, steps: int, repeats: int) -> dict[str, Any]:
+    """Rates of training and of a bare loop, and what the compiled step costs."""
     import jax
     import numpy as np
 
     from research.engine import cost
-    from research.engine.clock import Clock
-    from research.engine.feeds import Feeds
-    from research.engine.window import Window
+    from research.engine.duration import Duration
+    from research.engine.prepare import prepare
 
-    length = run.experiment.steps_per_call
+    # Training alone: logged as the experiment says, nothing evaluated, saved or shown meanwhile.
+    length = experiment.steps_per_call
+    total = Duration(steps + length, "steps")
+    experiment = replace(
+        experiment,
+        duration=total,
+        evaluations={},
+        probes={},
+        early_stopping=None,
+        profile=None,
+        reference=None,
+        checkpoints=replace(experiment.checkpoints, every=total, best_metric=None),
+    )
+    run = prepare(experiment, data_dir)
     state = run.init()
     started = time.perf_counter()
-    compiled, rest = cost.compile_step(run, state)
+    compiled, (arrays, feed, count) = cost.compile_step(run, state)
     compile_seconds = time.perf_counter() - started
-    arrays, feed, count = rest
-    calls = max(1, steps // length)
 
-    def bare(state: Any) -> tuple[Any, float]:
+    rates, bare_rates, waits = [], [], []
+    for _ in range(repeats):
+        rate, wait = _train(experiment, data_dir, steps)
+        rates.append(rate)
+        waits.append(wait)
+        state, _ = compiled(run.trial, state, arrays, feed, count)
+        jax.block_until_ready(state)
         started = time.perf_counter()
-        for _ in range(calls):
+        for _ in range(steps // length):
             state, _ = compiled(run.trial, state, arrays, feed, count)
         jax.block_until_ready(state)
-        return state, time.perf_counter() - started
+        bare_rates.append(steps // length * length / (time.perf_counter() - started))
 
-    waits = []
-
-    def looped(state: Any) -> tuple[Any, float]:
-        window = Window(run.steps(run.experiment.log_every), run.parallel.to_host, _discard)
-        clock = Clock(10**9, 1, _discard)
-        feeds = Feeds(run, 0)
-        started = time.perf_counter()
-        for call in range(calls):
-            with clock.waiting():
-                feed = feeds.take(length)
-            state, history = compiled(run.trial, state, arrays, feed, count)
-            window.add(call * length, length, history)
-            clock.stepped((call + 1) * length, length)
-        window.drain()
-        jax.block_until_ready(state)
-        seconds = time.perf_counter() - started
-        waits.append(clock.waited / seconds)
-        feeds.close()
-        return state, seconds
-
-    state, _ = bare(state)
-    rates: dict[str, list[float]] = {"bare": [], "loop": []}
-    for _ in range(repeats):
-        for name, function in (("bare", bare), ("loop", looped)):
-            state, seconds = function(state)
-            rates[name].append(calls * length / seconds)
-    loop_rate, bare_rate = float(np.median(rates["loop"])), float(np.median(rates["bare"]))
-    ratios = np.asarray(rates["loop"]) / np.asarray(rates["bare"])
-    found, peak = cost.cost_of(compiled), cost.peak_flops()
-    used = None if None in (found.flops, peak) else found.flops * loop_rate / peak
+    rate, found, peak = float(np.median(rates)), cost.cost_of(compiled), cost.peak_flops()
     return {
         "device": jax.local_devices()[0].device_kind,
         "devices": len(jax.devices()),
-        "steps_per_second": loop_rate,
-        "examples_per_second": loop_rate * run.experiment.data.batch_size,
-        "bare_steps_per_second": bare_rate,
-        "share_of_bare": float(np.median(ratios)),
+        "steps_per_second": rate,
+        "examples_per_second": rate * experiment.data.batch_size,
+        "bare_steps_per_second": float(np.median(bare_rates)),
+        "share_of_bare": float(np.median(np.divide(rates, bare_rates))),
         "data_wait": float(np.median(waits)),
         "compile_seconds": compile_seconds,
         "flops_per_step": found.flops,
-        "flops_utilisation": used,
+        "flops_utilisation": found.flops * rate / peak if found.flops and peak else None,
         "peak_bytes": found.peak_bytes,
     }
 
 
-def _discard(step: int, values: Any) -> None:
-    pass
+def _train(experiment: Any, data_dir: Path, steps: int) -> tuple[float, float]:
+    """Steps per second of `research.train`'s own loop after its first call, and its data wait."""
+    from research.engine.loop import train
+    from research.engine.record import Record
+
+    marks: list[tuple[int, float]] = []
+    waits: list[float] = []
+
+    class Stopwatch:
+        """Takes the place of the progress bar."""
+
+        def __enter__(self) -> "Stopwatch":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, step: int, loss: float | None, *, data_wait: float) -> None:
+            marks.append((step, time.perf_counter()))
+            waits.append(data_wait)
+
+        def message(self, text: str) -> None:
+            pass
+
+    with tempfile.TemporaryDirectory() as folder, Record(Path(folder)) as record:
+        train(experiment, Path(folder), data_dir, record, lambda step, total: Stopwatch())
+    (first, start), (last, end) = marks[0], marks[-1]
+    return (last - first) / (end - start), waits[-1]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
 
 
 if __name__ == "__main__":

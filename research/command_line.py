@@ -3,15 +3,16 @@
 import argparse
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn, final
 
 from research.engine.errors import NonFiniteError, UserError
+from research.engine.suggestion import did_you_mean
 
 DONE, UNEXPECTED, MISTAKE, NON_FINITE, STOPPED = 0, 1, 2, 3, 75
-
-Parser = argparse.ArgumentParser
 
 EXIT_CODES = """exit codes:
   0   done
@@ -22,9 +23,33 @@ EXIT_CODES = """exit codes:
 """
 
 
+@final
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are UserErrors, with a did-you-mean for options."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The options; UserError for an unknown one, before anything else is missed."""
+        for argument in args or ():
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in self._option_string_actions:
+                self.error(f"{option}: no such option{self._meant(option)}")
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f"{message}\n`{self.prog} --help` shows every option and examples.")
+
+    def _meant(self, option: str) -> str:
+        known = self._option_string_actions
+        if "--config" not in known:
+            return did_you_mean(option, known)
+        setting = f"; a setting of the experiment is written --config.{option.lstrip('-')}=VALUE"
+        return did_you_mean(option, known, listed=True) or setting
+
+
 def make_parser(command: str, description: str, epilog: str = "") -> Parser:
     """A parser whose help ends with the exit codes."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"python -m research.{command}",
         description=description,
         epilog=f"{epilog}\n{EXIT_CODES}",
@@ -40,7 +65,9 @@ def add_config(parser: Parser) -> None:
         required=True,
         metavar="FILE.py[:VARIANT]",
         help="the experiment; --config.PATH=VALUE sets one of its settings, such as "
-        "--config.optimizer.learning_rate=3e-4 or --config.data.transforms.0.padding=2",
+        "--config.optimizer.learning_rate=3e-4, --config.data.batch_size=32, "
+        "--config.duration='2 epochs' or --config.objective.model.channels.0=8; "
+        "`python -m research.train --settings` lists them all",
     )
 
 
@@ -71,7 +98,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
     """Arguments without those of the form --config.PATH=VALUE or --config.PATH VALUE, and these.
 
     Raises:
-      UserError: for an override without a value.
+      UserError: for an override without a path or a value.
     """
     rest: list[str] = []
     overrides: list[tuple[str, str]] = []
@@ -81,6 +108,8 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
             rest.append(argument)
             continue
         path, equals, value = argument.removeprefix("--config.").partition("=")
+        if not path:
+            raise UserError(f"{argument}: write the path of a setting, --config.PATH=VALUE")
         if not equals:
             following = next(remaining, None)
             if following is None or following.startswith("--"):
@@ -102,12 +131,25 @@ def start_jax(arguments: argparse.Namespace | None = None) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     if arguments is None:
         return
+    given = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     if arguments.distributed:
-        jax.distributed.initialize()
-    elif arguments.coordinator or arguments.num_processes or arguments.process_id is not None:
-        given = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise UserError(
+                f"--distributed: the environment does not name the other processes ({error}); "
+                "give --coordinator, --num_processes and --process_id instead"
+            ) from error
+    elif given != (None, None, None):
         if None in given:
             raise UserError("--coordinator, --num_processes and --process_id go together")
+        if not re.fullmatch(r".+:\d+", arguments.coordinator):
+            raise UserError(f"--coordinator={arguments.coordinator}: write HOST:PORT")
+        if not 0 <= arguments.process_id < arguments.num_processes:
+            raise UserError(
+                f"--process_id={arguments.process_id}: must be at least 0 and below "
+                f"--num_processes={arguments.num_processes}"
+            )
         jax.distributed.initialize(*given)
 
 

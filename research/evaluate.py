@@ -1,6 +1,5 @@
 """Evaluates a run: `python -m research.evaluate --workdir DIR` prints its metrics as JSON."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,12 +34,13 @@ def run(arguments: Sequence[str]) -> int:
     command_line.start_jax()
 
     from research.data.files import default_data_dir
+    from research.engine.files import encode_json
     from research.engine.restore import evaluate_run
 
     data_dir = options.data_dir or default_data_dir()
     wanted = names if options.only is None else [options.only]
     step, measured = evaluate_run(options.workdir, options.step, data_dir, wanted)
-    print(json.dumps({"step": step, **measured}, indent=2))
+    print(encode_json({"step": step, **measured}, indent=2))
     return DONE
 
 

@@ -52,13 +52,13 @@ def run(arguments: Sequence[str]) -> int:
 
     import jax
 
-    from research.engine.record import write_displays
+    from research.engine.draw import save_displays
 
     loaded = load_run(options.workdir, options.step)
     assert isinstance(loaded.objective, HasGenerate)
     rng = jax.random.key(options.seed)
     displays = loaded.objective.generate(loaded.params, loaded.collections, rng, **chosen)
-    for path in write_displays(options.output, displays):
+    for path in save_displays(options.output, displays):
         print(path)
     return DONE
 

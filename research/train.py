@@ -48,9 +48,10 @@ def run(arguments: Sequence[str]) -> int:
     import jax
 
     from research.data.files import default_data_dir
+    from research.engine.lock import WorkdirLock
     from research.engine.loop import train
     from research.engine.progress import Progress
-    from research.engine.record import Record, WorkdirLock
+    from research.engine.record import Record
 
     main_process = jax.process_index() == 0
     data_dir = options.data_dir or default_data_dir()
@@ -79,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
 def _refuse_change(file: Path, settings: Mapping[str, Any], allowed: bool) -> None:
     """Raises UserError where the run in a folder was made with other settings."""
     from research.engine import config
-    from research.engine.record import read_json
+    from research.engine.files import read_json
 
     if allowed or not file.is_file():
         return
@@ -95,7 +96,7 @@ def _refuse_change(file: Path, settings: Mapping[str, Any], allowed: bool) -> No
 def _finish(experiment: Any, workdir: Path, record: Any, outcome: Any) -> None:
     """The result, the learning curves, and where everything lies."""
     from research.engine import figures
-    from research.engine.record import read_metrics
+    from research.engine.record import METRICS, read_metrics
 
     result = {
         "step": outcome.step,
@@ -106,7 +107,9 @@ def _finish(experiment: Any, workdir: Path, record: Any, outcome: Any) -> None:
     if reference is not None and reference.metric in outcome.metrics:
         result["reference"] = _against(reference, outcome.metrics[reference.metric])
     record.result(result)
-    figures.learning_curves(read_metrics(workdir), workdir / "images" / "learning_curves.png")
+    # A training of no steps, without evaluations, has none.
+    if (workdir / METRICS).exists():
+        figures.learning_curves(read_metrics(workdir), workdir / "images" / "learning_curves.png")
     for name, value in sorted(outcome.metrics.items()):
         print(f"{name} = {_shown(value)}")
     if "reference" in result:

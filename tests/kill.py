@@ -1,7 +1,7 @@
 """Runs `research.train` and kills the process with SIGKILL at a chosen place.
 
-    python tests/kill.py steps 7 -- --config …      when step 7 is under way
-    python tests/kill.py saving 2 -- --config …     in the middle of the second checkpoint
+python -m tests.kill steps 7 -- --config …      when step 7 is under way
+python -m tests.kill saving 2 -- --config …     in the middle of the second checkpoint
 """
 
 import os

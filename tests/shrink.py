@@ -15,9 +15,9 @@ GPT = {
     "evaluations.validation.source.block_size": 16,
     "evaluations.validation.source.stride": 16,
     "evaluations.validation.every": "6 steps",
+    "optimizer.schedule.warmup": "2 steps",
     "steps_per_call": 5,
 }
-CONVNET = {"channels": (4, 8), "depth": 1}
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
 SHRUNK = {

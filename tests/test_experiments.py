@@ -9,6 +9,7 @@ import pytest
 
 from research import evaluate, generate, preview, train
 from research.engine import config as configs
+from tests import golden
 from tests.shrink import SHRUNK, arguments, config_files
 from tests.small_data import write_small_data
 
@@ -34,9 +35,7 @@ def test_every_config_is_tested():
 @pytest.mark.parametrize("config", sorted(SHRUNK))
 def test_config_runs(config, tmp_path, data_dir, classifier, capsys):
     workdir = tmp_path / "run"
-    overrides = {}
-    if config.startswith("generative/gan"):
-        overrides["probes__classifier__probe__workdir"] = str(classifier)
+    overrides = golden.composed(config, classifier)
     assert train.run(arguments(config, workdir, data_dir, **overrides)) == 0
     result = json.loads((workdir / "result.json").read_text())
     assert result["step"] == 12
@@ -45,6 +44,9 @@ def test_config_runs(config, tmp_path, data_dir, classifier, capsys):
     experiment = configs.load(arguments(config, workdir, data_dir)[0].removeprefix("--config="))
     if experiment.reference is not None:
         assert experiment.reference.metric in result["metrics"]
+
+    complaint = golden.complaint(config, golden.numbers_of(workdir))
+    assert not complaint, complaint
 
     capsys.readouterr()
     assert evaluate.run([f"--workdir={workdir}", f"--data_dir={data_dir}"]) == 0
@@ -71,7 +73,9 @@ def test_docstring_gives_the_command():
     for config in config_files():
         file = config.partition(":")[0]
         text = (Path(__file__).parents[1] / "experiments" / file).read_text()
-        assert f"--config experiments/{file} --workdir" in text, f"{file}: docstring has no command"
+        assert f"research.train --config experiments/{file} " in text, (
+            f"{file}: docstring has no command"
+        )
 
 
 def test_equal_runs_write_equal_metrics(tmp_path, data_dir):

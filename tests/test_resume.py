@@ -32,9 +32,9 @@ def data_dir(tmp_path_factory):
 
 def killed(place: str, number: int, given: list[str]) -> None:
     """Runs until the process kills itself."""
-    script = Path(__file__).parent / "kill.py"
-    command = [sys.executable, str(script), place, str(number), "--", *given]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=script.parents[1])
+    command = [sys.executable, "-m", "tests.kill", place, str(number), "--", *given]
+    root = Path(__file__).parents[1]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
     assert ended.returncode == -signal.SIGKILL, f"not killed at {place} {number}:\n{ended.stderr}"
 
 
@@ -43,9 +43,13 @@ def final_state(workdir: Path) -> dict[str, np.ndarray]:
     _, state, step = load_state(read_experiment(workdir), workdir, "latest")
     assert step == 12
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    as_numbers = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(  # noqa: E731
-        x.dtype, jax.dtypes.prng_key
-    ) else x
+    as_numbers = lambda x: (
+        jax.random.key_data(x)
+        if jax.dtypes.issubdtype(  # noqa: E731
+            x.dtype, jax.dtypes.prng_key
+        )
+        else x
+    )
     return {jax.tree_util.keystr(path): np.asarray(as_numbers(leaf)) for path, leaf in leaves}
 
 

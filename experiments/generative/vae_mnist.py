@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
                     "images": "mnist/train-images-idx3-ubyte.gz",
                 },
                 "transforms": pixels,
-                "batch_size": 128,
+                "batch_size": 64,
             },
             "evaluations": {
                 "test": {
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
             "duration": "10 epochs",
             "optimizer": {
                 "name": "adam",
-                "learning_rate": 3e-3,
+                "learning_rate": 4e-3,
                 "schedule": {"name": "cosine", "warmup": "2%"},
             },
             "log_every": "100 steps",

@@ -13,15 +13,20 @@ from pathlib import Path
 from typing import Any, final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from research.engine.checkpoint import Checkpoints
+from research.engine.errors import NonFiniteError
 from research.engine.experiment import EarlyStopping
+from research.engine.files import check_space
 from research.engine.objective import HasShow, Objective, Probe
 from research.engine.parallel import Parallel
 from research.engine.program import evaluation_key
 from research.engine.record import Record
 from research.engine.state import TrainState
+
+ORBAX_BYTES = 2**20  # for what a checkpoint holds beside its arrays
 
 
 @dataclass
@@ -62,8 +67,11 @@ class Action(abc.ABC):
         """What a resumed run must know, as JSON."""
         return {}
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
+    def remember(self, memory: Mapping[str, Any]) -> None:  # noqa: B027
         """Takes back what `memory` gave."""
+
+    def close(self) -> None:  # noqa: B027
+        """Ends what is under way, when training ends in whatever way."""
 
 
 @final
@@ -160,7 +168,12 @@ class StopEarly(Action):
             self._best, self._bad = value, 0
         else:
             self._bad += 1
-        moment.stop = self._bad >= self._settings.patience
+        moment.stop = self.reached
+
+    @property
+    def reached(self) -> bool:
+        """Whether patience has run out."""
+        return self._bad >= self._settings.patience
 
     def memory(self) -> dict[str, Any]:
         return {"best": self._best, "bad": self._bad}
@@ -180,21 +193,42 @@ class Save(Action):
         parallel: Parallel,
         extra: Callable[[Moment], Mapping[str, Any]],
         best_metric: str | None,
+        workdir: Path,
     ):
         super().__init__(every)
         self._checkpoints, self._parallel, self._extra = checkpoints, parallel, extra
+        self._workdir = workdir
         self._best_metric = best_metric
-        self.saved_step = -1
+        self._saved_step = -1
 
     def __call__(self, moment: Moment) -> None:
-        self.saved_step = moment.step
+        if moment.step == self._saved_step:
+            return
+        state = self._parallel.to_logical(moment.state)
+        if not _all_finite(state.params):
+            raise NonFiniteError(moment.step, {"params": "NaN or infinite after the update"})
+        self._check_space(state)
+        self._saved_step = moment.step
         metric = moment.measured.get(self._best_metric or "")
         self._checkpoints.save(
             moment.step,
-            self._parallel.to_logical(moment.state),
+            state,
             dict(self._extra(moment)),
             None if metric is None else mean_over_trials(metric),
         )
+
+    def _check_space(self, state: TrainState) -> None:
+        """Refuses to begin what will not fit: orbax follows a full disk with a page of errors."""
+        self._checkpoints.wait()
+        if jax.process_count() == 1:  # several would have to agree
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            check_space(self._workdir, size + ORBAX_BYTES)
+
+    def memory(self) -> dict[str, Any]:
+        return {"saved_step": self._saved_step}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        self._saved_step = memory["saved_step"]
 
 
 @final
@@ -219,6 +253,10 @@ class Trace(Action):
             self._running = True
         elif self._running:
             jax.block_until_ready(moment.state)
+            self.close()
+
+    def close(self) -> None:
+        if self._running:
             jax.profiler.stop_trace()
             self._running = False
 
@@ -227,6 +265,12 @@ def _take(moment: Moment, name: str, values: Mapping[str, Any], record: Record) 
     measured = {f"{name}/{key}": value for key, value in values.items()}
     moment.measured |= measured
     record.metrics(moment.step, measured)
+
+
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+    finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params)
+    return jax.tree.reduce(jnp.logical_and, finite, jnp.array(True))
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

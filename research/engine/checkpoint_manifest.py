@@ -5,8 +5,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import jax
 
@@ -146,7 +147,7 @@ def check_structure(
         )
 
 
-def _fingerprint(file: BinaryIO) -> Fingerprint:
+def _fingerprint(file: BufferedReader) -> Fingerprint:
     size, sha256 = os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256")
     return {"size": size, "sha256": sha256.hexdigest()}
 

@@ -1,65 +1,27 @@
 """Plain data against type hints: every value is of the declared type or refused by its path."""
 
+import ast
 import dataclasses
-import difflib
-import importlib
 import inspect
+import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union
 
+from research.engine.component import (
+    Component,
+    hints_of,
+    is_linen,
+    locate,
+    mismatch,
+    parameters_of,
+)
 from research.engine.duration import Duration
 from research.engine.errors import UserError
-
-
-@dataclass(frozen=True)
-class Component:
-    """A constructor found by its path, with checked keyword arguments."""
-
-    path: str
-    constructor: Callable[..., Any] = field(compare=False)
-    arguments: Mapping[str, Any]
-
-    def with_arguments(self, **arguments: Any) -> "Component":
-        """The same component with these arguments replaced."""
-        return dataclasses.replace(self, arguments={**self.arguments, **arguments})
-
-
-def setting(
-    doc: str,
-    default: Any = dataclasses.MISSING,
-    *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    above: float | None = None,
-    component: type | None = None,
-) -> Any:
-    """A dataclass field with its line of documentation and the range of its values.
-
-    A default that is a dict or a dataclass instance is shared, never mutated. `component`
-    says what a component written in the config must be.
-    """
-    metadata = {
-        "doc": doc,
-        "at_least": at_least,
-        "at_most": at_most,
-        "above": above,
-        "component": component,
-    }
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A half-sentence that names the closest known word, or lists them all if they are few."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(known)}" if 0 < len(known) <= 24 else ""
+from research.engine.setting import SCALARS, describe, is_settings, join, settings_of
+from research.engine.setting import setting as setting
+from research.engine.suggestion import did_you_mean
 
 
 def check(value: Any, hint: Any, path: str) -> Any:
@@ -75,100 +37,123 @@ def check(value: Any, hint: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
         return _check_union(value, arguments, path)
     if origin is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in arguments):
-            return value
-        hint_text = did_you_mean(value, map(str, arguments)) if isinstance(value, str) else ""
-        choices = ", ".join(repr(choice) for choice in arguments)
-        raise UserError(f"{path} = {value!r}: expected one of {choices}{hint_text}")
+        return _check_literal(value, hint, path)
     if origin is tuple or hint is tuple:
-        return _check_tuple(value, arguments, path)
-    if origin in (dict, Mapping) or hint is dict:
-        if not isinstance(value, Mapping):
-            raise _wrong_type(value, "a mapping", path)
-        value_hint = arguments[1] if arguments else Any
-        return {key: check(item, value_hint, f"{path}.{key}") for key, item in value.items()}
+        return _check_tuple(value, arguments or (Any, ...), path)
+    if origin in (list, Sequence) or hint in (list, Sequence):
+        return _check_tuple(value, (*(arguments or (Any,)), ...), path)
+    if origin in (dict, Mapping) or hint in (dict, Mapping):
+        return _check_mapping(value, arguments[1] if arguments else Any, path)
     if hint is Duration:
         return _check_duration(value, path)
     if hint is None or hint is type(None):
         if value is not None:
-            raise _wrong_type(value, "None", path)
+            raise _wrong_type(value, hint, path)
         return None
-    if hint in (bool, int, float, str):
+    if hint in SCALARS:
         return _check_scalar(value, hint, path)
-    if isinstance(value, Mapping) and "name" in value and not _is_settings(hint):
-        return _check_component(value, hint, path)
-    if _is_settings(hint):
+    if is_settings(hint):
         return check_settings(value, hint, path)
-    if hint is Any or not isinstance(hint, type) or isinstance(value, Component):
-        return tuple(value) if isinstance(value, list) else value
-    raise _wrong_type(value, f'a component {{"name": …}} that is a {hint.__name__}', path)
+    kind = origin or hint
+    if kind in (Any, object) or not isinstance(kind, type):
+        return _check_any(value, path)
+    return _check_component(value, kind, path)
 
 
 def check_settings(value: Any, hint: type, path: str) -> Any:
     """A mapping as the settings dataclass `hint`: no unknown key, none missing, all in range."""
     if not isinstance(value, Mapping):
-        raise _wrong_type(value, f"the settings of {hint.__name__}, a mapping", path)
+        raise _wrong_type(value, hint, path)
     fields = {item.name: item for item in dataclasses.fields(hint)}
     hints = typing.get_type_hints(hint)
     for key in value:
         if key not in fields:
-            raise UserError(f"{_join(path, key)}: no such setting{did_you_mean(str(key), fields)}")
+            raise UserError(f"{join(path, key)}: no such setting{_meant(str(key), hint)}")
     checked = {}
     for name, item in fields.items():
-        place = _join(path, name)
+        place = join(path, name)
         if name in value:
-            expected = item.metadata.get("component")
-            checked[name] = check(value[name], hints[name], place)
-            _check_range(checked[name], item.metadata, place)
-            if expected is not None:
-                _check_component_kind(checked[name], expected, place)
+            expected = item.metadata["component"]
+            hint_here = _components_of(hints[name], expected) if expected else hints[name]
+            checked[name] = check(value[name], hint_here, place)
+            _check_range(checked[name], item.metadata["bounds"], place)
+            if expected:
+                _refuse_models(checked[name], expected, place)
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            doc = item.metadata.get("doc", "")
-            raise UserError(f"{place}: missing; this setting has no default. {doc}".rstrip())
+            doc = item.metadata["doc"]
+            raise UserError(f"{place}: missing; this setting has no default. {doc}")
     return hint(**checked)
 
 
 def _check_union(value: Any, hints: tuple[Any, ...], path: str) -> Any:
     if value is None and type(None) in hints:
         return None
+    hints = tuple(hint for hint in hints if hint is not type(None))
     errors = []
-    candidates = [hint for hint in hints if hint is not type(None)]
-    exact = [hint for hint in candidates if isinstance(hint, type) and type(value) is hint]
-    for hint in exact + candidates:
+    for hint in sorted(hints, key=lambda hint: type(value) is not hint):
         try:
             return check(value, hint, path)
         except UserError as error:
             errors.append(error)
-    if len(candidates) == 1 or any(
-        _is_settings(hint) or isinstance(value, Mapping) for hint in candidates
-    ):
-        raise errors[0]
-    names = " or ".join(getattr(hint, "__name__", str(hint)) for hint in hints)
-    raise _wrong_type(value, names, path)
+    # What is wrong further inside says more than that nothing fits.
+    inside = [error for error in errors if str(error).startswith(f"{path}.")]
+    if inside or len(hints) == 1:
+        raise (inside or errors)[0]
+    raise _wrong_type(value, Union[hints], path)  # noqa: UP007
+
+
+def _check_literal(value: Any, hint: Any, path: str) -> Any:
+    choices = typing.get_args(hint)
+    if any(value == choice and type(value) is type(choice) for choice in choices):
+        return value
+    meant = ""
+    if isinstance(value, str):
+        meant = did_you_mean(value, map(str, choices), listed=True)
+    raise UserError(f"{path} = {_shown(value)}: expected {describe(hint)}{meant}")
 
 
 def _check_tuple(value: Any, hints: tuple[Any, ...], path: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise _wrong_type(value, "a tuple or list", path)
-    if not hints:
-        hints = (Any, ...)
+        raise _wrong_type(value, tuple[hints], path)
     if len(hints) == 2 and hints[1] is Ellipsis:
-        return tuple(check(item, hints[0], f"{path}.{i}") for i, item in enumerate(value))
+        hints = (hints[0],) * len(value)
     if len(value) != len(hints):
-        raise UserError(f"{path} = {value!r}: expected {len(hints)} values, found {len(value)}")
-    return tuple(
-        check(item, hint, f"{path}.{i}")
-        for i, (item, hint) in enumerate(zip(value, hints, strict=True))
-    )
+        expected = f"expected {len(hints)} values, found {len(value)}"
+        raise UserError(f"{path} = {_shown(value)}: {expected}")
+    pairs = enumerate(zip(value, hints, strict=True))
+    return tuple(check(item, hint, f"{path}.{i}") for i, (item, hint) in pairs)
+
+
+def _check_mapping(value: Any, hint: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _wrong_type(value, dict[str, hint], path)
+    for key in value:
+        if not isinstance(key, str):
+            raise UserError(f"{path}: its keys must be strings, found {_shown(key)}")
+    return {key: check(item, hint, f"{path}.{key}") for key, item in value.items()}
 
 
 def _check_scalar(value: Any, hint: type, path: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        article = {bool: "True or False", int: "an int", float: "a float", str: "a string"}[hint]
-        raise _wrong_type(value, article, path)
+        raise _wrong_type(value, hint, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path} = {value}: expected a finite number")
     return value
+
+
+def _check_any(value: Any, path: str) -> Any:
+    """Data of any type that JSON has, with components inside it."""
+    if isinstance(value, Mapping):
+        if "name" in value:
+            return _check_component(value, None, path)
+        return _check_mapping(value, Any, path)
+    if isinstance(value, list | tuple):
+        return _check_tuple(value, (Any, ...), path)
+    if value is None or type(value) in SCALARS:
+        return value if value is None else _check_scalar(value, type(value), path)
+    raise _wrong_type(value, Any, path)
 
 
 def _check_duration(value: Any, path: str) -> Duration:
@@ -177,152 +162,115 @@ def _check_duration(value: Any, path: str) -> Duration:
     if type(value) in (int, float):
         raise UserError(f'{path} = {value!r}: say of what, such as "{value} steps"')
     if not isinstance(value, str):
-        raise _wrong_type(value, 'a duration such as "20 epochs"', path)
-    if value.lstrip().startswith("-"):
-        raise UserError(f"{path} = {value!r}: a duration can't be negative")
+        raise _wrong_type(value, Duration, path)
     try:
         return Duration.parse(value)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def _check_range(value: Any, metadata: Mapping[str, Any], path: str) -> None:
+def _check_range(value: Any, bounds: Mapping[str, float], path: str) -> None:
     number = value.value if isinstance(value, Duration) else value
-    if not isinstance(number, int | float) or isinstance(number, bool):
+    if type(number) not in (int, float):
         return
-    low, high, above = metadata.get("at_least"), metadata.get("at_most"), metadata.get("above")
-    # A NaN fails every comparison, so each bound is put as what must hold.
-    if low is not None and not number >= low:
-        raise UserError(f"{path} = {value}: must be at least {low}")
-    if above is not None and not number > above:
-        raise UserError(f"{path} = {value}: must be above {above}")
-    if high is not None and not number <= high:
-        raise UserError(f"{path} = {value}: must be at most {high}")
-
-
-def _check_component_kind(value: Any, expected: type, path: str) -> None:
-    for item in value if isinstance(value, tuple) else (value,):
-        constructor = getattr(item, "constructor", None)
-        if isinstance(constructor, type) and not issubclass(constructor, expected):
-            raise UserError(
-                f"{path} = {item.path!r}: is no {expected.__name__.lower()}; "
-                f"it lacks what research.…{expected.__name__} asks for"
-            )
-
-
-def _check_component(value: Mapping[str, Any], hint: Any, path: str) -> Component:
-    name = value["name"]
-    if not isinstance(name, str):
-        raise _wrong_type(name, "the path of a component, a string", f"{path}.name")
-    constructor = locate(name, f"{path}.name")
-    if (
-        hint not in (Any, Component)
-        and isinstance(hint, type)
-        and isinstance(constructor, type)
-        and not getattr(hint, "_is_protocol", False)
-        and not issubclass(constructor, hint)
-    ):
-        raise UserError(f"{path}.name = {name!r}: is no {hint.__name__}")
-    parameters = component_parameters(constructor)
-    hints = _constructor_hints(constructor)
-    arguments: dict[str, Any] = {}
-    for key, item in value.items():
-        if key == "name":
-            continue
-        if key not in parameters:
-            raise UserError(
-                f"{path}.{key}: {name} has no such argument{did_you_mean(str(key), parameters)}"
-            )
-        arguments[key] = check(item, hints.get(key, Any), f"{path}.{key}")
-    for key, parameter in parameters.items():
-        if key in arguments:
-            continue
-        if parameter.default is inspect.Parameter.empty:
-            raise UserError(f"{path}.{key}: missing; {name} has no default for it")
-        if _is_plain(parameter.default):
-            arguments[key] = parameter.default
-    return Component(name, constructor, arguments)
-
-
-def component_parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword arguments a constructor takes, without Linen's own `parent` and `name`."""
-    hidden = {"parent", "name"} if hasattr(constructor, "scope") or _is_linen(constructor) else {}
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(constructor).parameters.items()
-        if name not in hidden
-        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    holds = {
+        "at least": number >= bounds.get("at least", -math.inf),
+        "at most": number <= bounds.get("at most", math.inf),
+        "above": number > bounds.get("above", -math.inf),
+        "below": number < bounds.get("below", math.inf),
     }
+    for words, bound in bounds.items():
+        if not holds[words]:
+            raise UserError(f"{path} = {value}: must be {words} {bound}")
 
 
-def locate(name: str, path: str) -> Callable[..., Any]:
-    """What `name` names: under `research` first, then as an absolute import path."""
-    module_name, _, attribute = name.rpartition(".")
-    for prefix in ("research.", ""):
-        module = _import_if_there(prefix + module_name) if module_name else None
-        if module is None:
-            continue
-        if hasattr(module, attribute):
-            found = getattr(module, attribute)
-            if not callable(found) or inspect.ismodule(found):
-                raise UserError(f"{path} = {name!r}: is no class or function")
-            return found
-        public = [word for word in dir(module) if not word.startswith("_")]
-        constructors = [word for word in public if inspect.isclass(getattr(module, word))]
-        raise UserError(
-            f"{path} = {name!r}: {module.__name__} has no {attribute!r}"
-            f"{did_you_mean(attribute, constructors)}"
-        )
-    families = ("vision", "sequence", "generative", "selfsupervised", "data.sources")
-    raise UserError(
-        f"{path} = {name!r}: no such component; write a path under research, such as "
-        f'"vision.LeNet", or one that Python can import{did_you_mean(module_name, families)}'
-    )
+def _check_component(value: Any, kind: Any, path: str) -> Component:
+    kind = None if kind is Component else kind
+    if isinstance(value, str):
+        raise UserError(f'{path} = {value!r}: write a component as {{"name": {value!r}, …}}')
+    if not isinstance(value, Mapping):
+        raise _wrong_type(value, kind or Component, path)
+    if "name" not in value:
+        meant = did_you_mean("name", map(str, value), listed=True)
+        example = 'it says which component this is, such as "vision.LeNet"'
+        raise UserError(f"{path}.name: missing; {example}{meant}")
+    name = check(value["name"], str, f"{path}.name")
+    constructor = locate(name, f"{path}.name")
+    wrong = mismatch(constructor, kind) if isinstance(constructor, type) else None
+    if wrong:
+        raise UserError(f"{path}.name = {name!r}: {wrong}")
+    given = {key: item for key, item in value.items() if key != "name"}
+    arguments = _check_arguments(constructor, name, given, path)
+    return Component(name, constructor, arguments, kind)
 
 
-def _import_if_there(name: str) -> types.ModuleType | None:
-    """The module, or None where it does not exist; errors inside it are raised as they are."""
+def _check_arguments(
+    constructor: Callable[..., Any], name: str, given: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+    """The keyword arguments of a component, with the constructor's defaults that are plain."""
+    parameters, hints = parameters_of(constructor), hints_of(constructor, path)
+    for key in given:
+        if key not in parameters:
+            known = did_you_mean(str(key), parameters)
+            raise UserError(f"{path}.{key}: {name} has no such argument{known}")
+    arguments: dict[str, Any] = {}
+    for key, parameter in parameters.items():
+        place, hint = f"{path}.{key}", hints.get(key, Any)
+        if key in given:
+            arguments[key] = check(given[key], hint, place)
+        elif parameter.default is inspect.Parameter.empty:
+            raise UserError(f"{place}: missing; {name} has no default for it")
+        else:
+            # A default that is no plain data, or not what the hint says, is the constructor's own
+            # affair and not a setting.
+            try:
+                arguments[key] = check(parameter.default, hint, place)
+            except UserError:
+                continue
+    return arguments
+
+
+def _components_of(hint: Any, expected: type) -> Any:
+    """The hint of a setting with `Component` replaced by what its components must be."""
+    return expected if hint is Component else tuple[expected, ...]
+
+
+def _refuse_models(value: Any, expected: type, path: str) -> None:
+    """A Linen module can pass for a transform by its `__call__`, and is none."""
+    places = [(path, value)]
+    if isinstance(value, tuple):
+        places = [(f"{path}.{i}", item) for i, item in enumerate(value)]
+    for place, item in places:
+        if is_linen(item.constructor):
+            wrong = f"is a Linen module, no {expected.__name__}"
+            raise UserError(f"{place}.name = {item.path!r}: {wrong}")
+
+
+def _meant(key: str, settings: type) -> str:
+    """Where the setting `key` is: further inside, or under a similar name here."""
+    inside = [item.path for item in settings_of(settings) if item.path.endswith(f".{key}")]
+    if inside:
+        return f"; did you mean {inside[0]!r}?"
+    return did_you_mean(key, [item.name for item in dataclasses.fields(settings)])
+
+
+def _wrong_type(value: Any, hint: Any, path: str) -> UserError:
+    found = "None" if value is None else type(value).__name__
+    message = f"{path} = {_shown(value)}: expected {describe(hint)}, found {found}"
+    return UserError(message + _unquoted(value, hint))
+
+
+def _unquoted(value: Any, hint: Any) -> str:
+    """The hint that a number or truth value stands in quotes."""
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            return None
-        raise
+        literal = ast.literal_eval(value) if isinstance(value, str) else None
+    except (ValueError, SyntaxError):
+        return ""
+    wanted = {hint, *typing.get_args(hint)}
+    fits = type(literal) in wanted or (type(literal) is int and float in wanted)
+    return f"; write {value} without quotes" if fits and literal is not None else ""
 
 
-def _constructor_hints(constructor: Callable[..., Any]) -> dict[str, Any]:
-    target = constructor
-    if isinstance(constructor, type) and not dataclasses.is_dataclass(constructor):
-        target = constructor.__init__
-    return typing.get_type_hints(target)
-
-
-def _is_linen(constructor: Any) -> bool:
-    import flax.linen as nn
-
-    return isinstance(constructor, type) and issubclass(constructor, nn.Module)
-
-
-def _is_settings(hint: Any) -> bool:
-    """Whether a hint is a dataclass of settings, not something a component builds."""
-    return (
-        isinstance(hint, type)
-        and dataclasses.is_dataclass(hint)
-        and any("doc" in item.metadata for item in dataclasses.fields(hint))
-    )
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(_is_plain(item) for item in value)
-    if isinstance(value, Mapping):
-        return all(_is_plain(item) for item in value.values())
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _wrong_type(value: Any, expected: str, path: str) -> UserError:
-    return UserError(f"{path} = {value!r}: expected {expected}, found {type(value).__name__}")
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"

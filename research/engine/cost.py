@@ -34,7 +34,7 @@ class Cost:
 
 def compile_step(run: Prepared, state: Any) -> tuple[Any, tuple[Any, ...]]:
     """The compiled training call, and the arguments after the state to call it with."""
-    compiled = run.parallel.compile_train(
+    compiled: Any = run.parallel.compile_train(
         lambda *arguments: run.program.train(run.dataset, *arguments), state
     )
     arrays = run.parallel.put_arrays(run.dataset.arrays if run.on_device else {})

@@ -1,13 +1,18 @@
 """Durations as people say them: "200 epochs", "64000 steps", "2M examples", "10%"."""
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
-_PATTERN = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([kMB]?)\s*(%|[A-Za-z]+)\s*")
+_Unit = Literal["steps", "epochs", "examples", "percent"]
+_PATTERN = re.compile(
+    r"\s*([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([kMB]?)\s*(%|[A-Za-z]+)\s*", re.ASCII
+)
 _SCALE = {"": 1, "k": 1_000, "M": 1_000_000, "B": 1_000_000_000}
-_UNITS = {"%": "percent", "percent": "percent"} | {
-    word: unit + "s" for unit in ("step", "epoch", "example") for word in (unit, unit + "s")
+_UNITS: Mapping[str, Any] = {"%": "percent"} | {
+    word: unit for unit in get_args(_Unit) for word in (unit, unit.removesuffix("s"))
 }
 
 
@@ -16,7 +21,14 @@ class Duration:
     """A length of training, or a place in it, counted in one of four units."""
 
     value: float
-    unit: Literal["steps", "epochs", "examples", "percent"]
+    unit: _Unit
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(_Unit):
+            raise ValueError(f"{self.unit!r} is no unit; units are {', '.join(get_args(_Unit))}")
+        if not 0 <= self.value < math.inf:
+            wrong = "must be finite" if self.value >= 0 else "can't be negative"
+            raise ValueError(f"{self.value:g} {self.unit} is no duration: it {wrong}")
 
     @classmethod
     def parse(cls, text: str) -> "Duration":
@@ -27,10 +39,11 @@ class Duration:
                 f"{text!r} is no duration; write a number and a unit, such as "
                 '"200 epochs", "64000 steps", "2M examples" or "10%"'
             )
-        return cls(float(match[1]) * _SCALE[match[2]], _UNITS[match[3]])  # type: ignore[arg-type]
+        return cls(float(match[1]) * _SCALE[match[2]], _UNITS[match[3]])
 
     def __str__(self) -> str:
-        value = f"{self.value:.12g}"
+        # The shortest text that is read back as the same number.
+        value = repr(float(self.value)).removesuffix(".0")
         return f"{value}%" if self.unit == "percent" else f"{value} {self.unit}"
 
     def steps(self, batch_size: int, steps_per_epoch: int, total_steps: int | None = None) -> int:

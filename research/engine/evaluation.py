@@ -93,9 +93,7 @@ class Evaluator:
         return [name for name, _ in packed.names]
 
     def _evaluate(self, trial: Trial, variables: Any, arrays: Any, feed: Any) -> Any:
-        return self._program.evaluate(
-            self.dataset, self.transforms, trial, variables, arrays, feed
-        )
+        return self._program.evaluate(self.dataset, self.transforms, trial, variables, arrays, feed)
 
     def _feed(self, indices: np.ndarray, mask: np.ndarray, rows: slice) -> Mapping[str, Any]:
         indices, mask = indices[rows].astype(np.int32), mask[rows].astype(np.float32)

@@ -62,13 +62,13 @@ class Optimizer:
         "momentum, nesterov, rmsprop, muon: decay of the velocity.", 0.9, at_least=0.0, at_most=1.0
     )
     b1: float = setting(
-        "adam, adamw, lion: decay of the first moment.", 0.9, at_least=0.0, at_most=1.0
+        "adam, adamw, lion: decay of the first moment.", 0.9, at_least=0.0, below=1.0
     )
     b2: float = setting(
         "adam, adamw, lion: decay of the second moment; rmsprop: of the squared gradient.",
         0.999,
         at_least=0.0,
-        at_most=1.0,
+        below=1.0,
     )
     eps: float = setting("Added to the denominator of adaptive optimizers.", 1e-8, at_least=0.0)
     weight_decay: float = setting(
@@ -208,7 +208,7 @@ class Experiment:
     players: Mapping[str, Optimizer] = setting(
         "Optimizers of single players, by name; the others have `optimizer`.", {}
     )
-    seed: int = setting("Of everything random.", 0, at_least=0)
+    seed: int = setting("Of everything random.", 0, at_least=0, at_most=2**32 - 1)
     micro_batches: int = setting(
         "Parts a batch is split in, one after the other, gradients added up.", 1, at_least=1
     )

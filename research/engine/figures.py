@@ -8,73 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 
-from research.engine.display import Images, Scatter
+from research.engine.display import Scatter
 from research.engine.errors import UserError
+from research.engine.files import write_atomically
+from research.engine.image_grid import INK, Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL.ImageFont import FreeTypeFont
-
-Picture = UInt8[np.ndarray, "height width 3"]
 
 DPI = 110
-INK, GRID, PAPER = "#333333", "#e3e3e3", "#f2f2f2"
+GRID = "#e3e3e3"
 COLOURS = (
     *("#3b6fb6", "#e07b39", "#3a9a6b", "#c44e52", "#8064a2"),
     *("#8c6d51", "#d471a8", "#6b7785", "#b5a12f", "#45a5b5"),
 )
 LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK}
 OUTSIDE: Mapping[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-NOT_FINITE = (255, 0, 255)
-
-# Pixels: what a grid and a picture in it are enlarged to, gaps, titles.
-GRID_WIDTH, TILE, TITLED_TILE, GAP = 960, 128, 64, 4
-TITLE_SIZE, TITLE_LINES = 13, 2
 
 # Points of a curve; curves of a panel whose legend is inside, and that are in the legend at all.
 MARKED_UP_TO, SMOOTHED_FROM = 30, 60
 LEGEND_INSIDE, LEGEND_LINES = 6, 14
-
-
-def draw(display: Images | Scatter) -> Picture:
-    """The picture of a display."""
-    return image_grid(display) if isinstance(display, Images) else scatter(display)
-
-
-def image_grid(images: Images) -> Picture:
-    """Pictures side by side, small ones with every pixel enlarged to a square, titles above.
-
-    Values outside [0, 1] are clipped; pixels that are NaN or infinite are magenta.
-    """
-    from PIL import Image, ImageDraw
-
-    tiles = _to_pixels(images.images)
-    num, height, width, _ = tiles.shape
-    columns = min(num, images.columns or math.ceil(math.sqrt(num)))
-    scale = max(1, min(TILE // max(height, width), GRID_WIDTH // (columns * width)))
-    if images.titles:
-        scale = max(scale, math.ceil(TITLED_TILE / width))
-    tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
-    height, width = height * scale, width * scale
-
-    font = _font() if images.titles else None
-    titles = [_fit(title, width, font) for title in images.titles] if font else []
-    line = TITLE_SIZE + 4
-    above = max((len(title) for title in titles), default=0) * line + (3 if titles else 0)
-    pitch_y, pitch_x = above + height + GAP, width + GAP
-    rows = math.ceil(num / columns)
-    canvas = Image.new("RGB", (columns * pitch_x + GAP, rows * pitch_y + GAP), PAPER)
-    brush = ImageDraw.Draw(canvas)
-    for index, tile in enumerate(tiles):
-        x, y = GAP + index % columns * pitch_x, GAP + index // columns * pitch_y + above
-        canvas.paste(Image.fromarray(tile), (x, y))
-        for place, text in enumerate(reversed(titles[index] if index < len(titles) else [])):
-            middle, baseline = x + width / 2, y - 5 - place * line
-            brush.text((middle, baseline), text, fill=INK, font=font, anchor="ms")
-    return np.asarray(canvas)
 
 
 def scatter(points: Scatter) -> Picture:
@@ -166,56 +122,6 @@ def confusion_matrix(
     axes.grid(visible=False)
     _colour_bar(figure, axes, image, "share of the true class", "{x:.0%}")
     _save(figure, path)
-
-
-def encode_png(pixels: Picture) -> bytes:
-    """The picture as a PNG file's bytes."""
-    from PIL import Image
-
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "png")
-    return file.getvalue()
-
-
-def _to_pixels(images: Any) -> UInt8[np.ndarray, "num height width 3"]:
-    values = np.asarray(images, np.float32)
-    if values.ndim != 4 or values.shape[-1] not in (1, 3) or values.size == 0:
-        raise ValueError(
-            f"expected pictures of shape (num, height, width, 1 or 3), got {values.shape}"
-        )
-    values = np.broadcast_to(values, (*values.shape[:3], 3))
-    pixels = np.round(np.clip(np.nan_to_num(values), 0, 1) * 255).astype(np.uint8)
-    pixels[~np.isfinite(values).all(axis=-1)] = NOT_FINITE
-    return pixels
-
-
-def _font() -> "FreeTypeFont":
-    """DejaVu Sans, which has arrows and most alphabets; Pillow's own font has not."""
-    import matplotlib
-    from PIL import ImageFont
-
-    return ImageFont.truetype(
-        str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), TITLE_SIZE
-    )
-
-
-def _fit(title: str, width: int, font: "FreeTypeFont") -> list[str]:
-    """The title in lines no wider than the picture; what does not fit ends in an ellipsis."""
-    lines: list[str] = []
-    for word in title.split():
-        joined = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(word)
-    if len(lines) > TITLE_LINES:
-        lines = [*lines[: TITLE_LINES - 1], " ".join(lines[TITLE_LINES - 1 :])]
-    for index, line in enumerate(lines):
-        kept = len(line)
-        while kept and font.getlength(lines[index]) > width:
-            kept -= 1
-            lines[index] = line[:kept].rstrip() + "…"
-    return lines
 
 
 def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, Any]]]]:
@@ -346,8 +252,6 @@ def _save(figure: "Figure", path: Path) -> None:
 
     # A palette makes plots less than half as large, and no line looks different.
     picture = Image.fromarray(_render(figure)).quantize(256, kmeans=1, dither=Image.Dither.NONE)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, "png")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    file = BytesIO()
+    picture.save(file, "png")
+    write_atomically(path, file.getvalue())

@@ -1,7 +1,7 @@
 """The training loop: data in, state out, actions in between."""
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,13 @@ from research.engine.config import build, to_plain
 from research.engine.errors import NonFiniteError
 from research.engine.evaluation import first_batch
 from research.engine.experiment import Experiment
+from research.engine.failure import write_failure
 from research.engine.feeds import Feeds
+from research.engine.files import write_json
 from research.engine.objective import HasShow
 from research.engine.prepare import Prepared, prepare
 from research.engine.program import evaluation_key
-from research.engine.progress import Progress
-from research.engine.record import Record, write_json
+from research.engine.record import Record
 from research.engine.state import TrainState
 from research.engine.stopping import StopSignal
 from research.engine.window import Window
@@ -59,9 +60,11 @@ def train(
     workdir: Path,
     data_dir: Path,
     record: Record,
-    progress: Callable[[int, int], Progress],
+    progress: Callable[[int, int], Any],
 ) -> Outcome:
     """Trains to the end, or until told to stop, from the newest good checkpoint in `workdir`.
+
+    `progress(step, total_steps)` makes the progress bar, a `Progress` or what does as it does.
 
     Raises:
       UserError: for what `prepare` refuses, and for checkpoints of which none is good.
@@ -70,12 +73,14 @@ def train(
     run = prepare(experiment, data_dir)
     folder = workdir / "checkpoints"
     settings = experiment.checkpoints
-    if jax.process_index() == 0:
-        _write_run(run, workdir, data_dir, record)
-    with closing(
-        Checkpoints(folder, settings.keep_latest, settings.keep_best, settings.best_mode)
-    ) as checkpoints:
-        return _train(run, workdir, data_dir, record, progress, checkpoints)
+    try:
+        with closing(
+            Checkpoints(folder, settings.keep_latest, settings.keep_best, settings.best_mode)
+        ) as checkpoints:
+            return _train(run, workdir, data_dir, record, progress, checkpoints)
+    except NonFiniteError as error:
+        write_failure(run, error, workdir)
+        raise
 
 
 def _train(
@@ -83,14 +88,12 @@ def _train(
     workdir: Path,
     data_dir: Path,
     record: Record,
-    progress: Callable[[int, int], Progress],
+    progress: Callable[[int, int], Any],
     checkpoints: Checkpoints,
 ) -> Outcome:
     experiment, parallel, total = run.experiment, run.parallel, run.steps.total
     window = Window(run.steps(experiment.log_every), parallel.to_host, record.metrics)
-    clock = Clock(
-        run.steps(experiment.log_every), experiment.data.batch_size, record.timing
-    )
+    clock = Clock(run.steps(experiment.log_every), experiment.data.batch_size, record.timing)
     newest: dict[str, Any] = {}
 
     def extra(moment: Moment) -> dict[str, Any]:
@@ -100,39 +103,50 @@ def _train(
             "window": window.memory(),
             "actions": {name: action.memory() for name, action in actions.items()},
             "newest": {name: np.asarray(value).tolist() for name, value in newest.items()},
-            "stopped_early": moment.stop,
         }
 
     actions = make_actions(run, workdir, data_dir, record, checkpoints, extra)
     state, step, memory = _begin(run, workdir / "checkpoints")
+    # Only now: a run whose checkpoints do not fit this config keeps its own.
+    _write_run(run, workdir, data_dir, record)
     record.rewind(step)
     newest |= memory.get("newest", {})
     window.remember(memory.get("window", {}))
     for name, remembered in memory.get("actions", {}).items():
         if name in actions:
             actions[name].remember(remembered)
-    if step >= total or (memory.get("stopped_early") and experiment.early_stopping):
-        return Outcome(step, total, False, newest)
+    stopping = actions.get("early_stopping")
+    if memory:
+        if step >= total or (isinstance(stopping, StopEarly) and stopping.reached):
+            _say(f"Finished at step {step} already; nothing is left to train.")
+            return Outcome(step, total, False, newest)
+        _say(f"Going on from the checkpoint of step {step}.")
+    record.reopen()
 
     compiled = parallel.compile_train(_bind(run), state)
     arrays = parallel.put_arrays(run.dataset.arrays if run.on_device else {})
-    moment = Moment(step, False, state)
-    with closing(Feeds(run, step)) as feeds, StopSignal() as stop, progress(step, total) as bar:
+    moment = Moment(step, step == total, state)
+    with (
+        ExitStack() as stack,
+        closing(Feeds(run, step)) as feeds,
+        StopSignal() as stop,
+        progress(step, total) as bar,
+    ):
+        for action in actions.values():
+            stack.callback(action.close)
+        if moment.last:  # a training of no steps: the initial state is measured and saved
+            _act(actions, moment, newest, bar)
         while not moment.ending and not stop.agreed():
             boundary = min(total, *(action.next_step(step) for action in actions.values()))
             count = min(experiment.steps_per_call, boundary - step)
             with clock.waiting():
                 feed = feeds.take(count)
             state, history = compiled(run.trial, state, arrays, feed, np.int32(count))
-            try:
-                window.add(step, count, history)
-                step += count
-                moment = Moment(step, step == total, state)
-                if step == boundary:
-                    window.drain()
-            except NonFiniteError as error:
-                _write_failure(run, error, workdir)
-                raise
+            window.add(step, count, history)
+            step += count
+            moment = Moment(step, step == total, state)
+            if step == boundary:
+                window.drain()
             clock.stepped(step, count)
             bar.update(step, window.loss, data_wait=clock.data_wait)
             if step == boundary:
@@ -142,9 +156,7 @@ def _train(
                     _act(actions, moment, newest, bar)
         if not moment.ending:
             window.drain()
-            moment = Moment(step, False, state)
-            if actions["checkpoints"].saved_step != step:
-                actions["checkpoints"](moment)
+            actions["checkpoints"](Moment(step, False, state))
             return Outcome(step, total, True, newest)
     return Outcome(step, total, False, newest)
 
@@ -172,23 +184,20 @@ def make_actions(
         actions["profile"] = Trace(start, end, workdir / "profile")
     best_metric = experiment.checkpoints.best_metric
     actions["checkpoints"] = Save(
-        steps(experiment.checkpoints.every), checkpoints, parallel, extra, best_metric
+        steps(experiment.checkpoints.every), checkpoints, parallel, extra, best_metric, workdir
     )
     return actions
 
 
 def measuring_actions(run: Prepared, data_dir: Path, record: Record) -> dict[str, Action]:
-    """Evaluations, early stopping and probes."""
+    """Evaluations, probes and early stopping."""
     experiment, steps = run.experiment, run.steps
-    actions: dict[str, Action] = {}
-    stopping = experiment.early_stopping
-    watched = stopping.metric.partition("/")[0] if stopping else None
-    # Whether to stop is known before anything else is done, so that the end counts everywhere.
-    for name in sorted(run.evaluators, key=lambda name: name != watched):
-        every = steps(experiment.evaluations[name].every)
-        actions[f"evaluations.{name}"] = Evaluate(name, every, run.evaluators[name], record)
-        if stopping and name == watched:
-            actions["early_stopping"] = StopEarly(every, stopping)
+    actions: dict[str, Action] = {
+        f"evaluations.{name}": Evaluate(
+            name, steps(experiment.evaluations[name].every), evaluator, record
+        )
+        for name, evaluator in run.evaluators.items()
+    }
     for name, settings in experiment.probes.items():
         actions[f"probes.{name}"] = Measure(
             name,
@@ -200,7 +209,14 @@ def measuring_actions(run: Prepared, data_dir: Path, record: Record) -> dict[str
             data_dir,
             record,
         )
-    return actions
+    stopping = experiment.early_stopping
+    if stopping is None:
+        return actions
+    # Whether to stop is known before anything else is done, so that the end counts everywhere.
+    name = stopping.metric.partition("/")[0]
+    watched = f"evaluations.{name}" if name in run.evaluators else f"probes.{name}"
+    measure = actions.pop(watched)
+    return {watched: measure, "early_stopping": StopEarly(measure.every, stopping), **actions}
 
 
 def show_batch(run: Prepared) -> Any:
@@ -215,6 +231,8 @@ def show_batch(run: Prepared) -> Any:
 
 def _write_run(run: Prepared, workdir: Path, data_dir: Path, record: Record) -> None:
     """What identifies the run, and what loading it without its data takes."""
+    if jax.process_index() != 0:
+        return
     record.config(to_plain(run.experiment))
     record.environment(data_dir)
     example = {name: [list(x.shape), x.dtype.name] for name, x in run.example.items()}
@@ -238,9 +256,8 @@ def _begin(run: Prepared, folder: Path) -> tuple[TrainState, int, Mapping[str, A
         folder, run.restore_target(), on_damage=lambda *defect: damaged.append(defect)
     )
     for step, reason in damaged:
-        print(f"The checkpoint of step {step} is damaged and set aside: {reason}")
+        _say(f"The checkpoint of step {step} is damaged and set aside: {reason}")
         set_aside_damaged(folder, step)
-    print(f"Going on from the checkpoint of step {restored.step}.")
     for order, position in zip(run.orders, restored.extra["position"], strict=True):
         check_position(position, order)
     return run.parallel.from_logical(restored.state), restored.step, restored.extra
@@ -250,9 +267,7 @@ def _bind(run: Prepared) -> Callable[..., Any]:
     return lambda *arguments: run.program.train(run.dataset, *arguments)
 
 
-def _act(
-    actions: Mapping[str, Action], moment: Moment, newest: dict[str, Any], bar: Progress
-) -> None:
+def _act(actions: Mapping[str, Action], moment: Moment, newest: dict[str, Any], bar: Any) -> None:
     for action in actions.values():
         if action.is_due(moment):
             action(moment)
@@ -262,22 +277,6 @@ def _act(
         bar.message(f"step {moment.step}: {shown}")
 
 
-def _write_failure(run: Prepared, error: NonFiniteError, workdir: Path) -> None:
-    """The step, its metrics and its batch, to look into what went wrong."""
-    if jax.process_index() != 0:
-        return
-    folder = workdir / "failure"
-    folder.mkdir(exist_ok=True)
-    indices = run.orders[0].indices(error.step - 1)
-    batch = run.dataset.gather(run.dataset.arrays, indices)
-    np.savez(folder / "batch.npz", **batch)
-    kept = list_steps(workdir / "checkpoints")
-    report = {
-        "step": error.step,
-        "metrics": dict(error.metrics),
-        "example_indices": indices.tolist(),
-        "newest_checkpoint": kept[0] if kept else None,
-        "replay": "the same command goes on from the newest checkpoint and reaches the same "
-        "step with the same numbers; JAX_DEBUG_NANS=True stops it at the operation",
-    }
-    write_json(folder / "report.json", report)
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)

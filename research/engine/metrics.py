@@ -18,8 +18,8 @@ class Mean:
     `finish="exp"` reports the exponential of the mean (perplexity from a log-likelihood).
     """
 
-    total: Num[Array, "*trials"]
-    weight: Num[Array, "*trials"]
+    total: Num[Array, "*axes"]
+    weight: Num[Array, "*axes"]
     finish: Literal["mean", "exp"] = struct.field(pytree_node=False, default="mean")
 
     def merge(self, other: "Mean") -> "Mean":
@@ -73,7 +73,8 @@ def mean_of(
     if mask is None:
         return Mean(jnp.sum(values), jnp.asarray(values.size, jnp.float32), finish)
     mask = mask.astype(jnp.float32)
-    mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values.shape)
+    shape = mask.shape + (1,) * (values.ndim - mask.ndim)
+    mask = jnp.broadcast_to(mask.reshape(shape), values.shape)
     return Mean(jnp.sum(jnp.where(mask > 0, values * mask, 0.0)), jnp.sum(mask), finish)
 
 

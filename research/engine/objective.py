@@ -8,6 +8,7 @@ data in the one train step instead of other trainers.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -30,8 +31,8 @@ class Aux(NamedTuple):
     the accumulated gradient that of the large batch.
     """
 
-    metrics: Mapping[str, Mean] = {}
-    collections: Collections = {}
+    metrics: Mapping[str, Mean] = MappingProxyType({})
+    collections: Collections = MappingProxyType({})
     weight: Float[Array, ""] | float = 1.0
 
 

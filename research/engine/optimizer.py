@@ -1,5 +1,6 @@
 """From settings to optax: the chain every optimizer is, its schedule and its rules."""
 
+import re
 from typing import Any
 
 import jax
@@ -13,6 +14,13 @@ from research.engine.objective import Params
 from research.engine.rules import apply_rules, path_of
 
 _DECOUPLED = ("adamw", "lion", "muon")
+
+# Kernels of attention keep heads apart: (features, 3, heads, head_dim), of which query, key and
+# value are a matrix each, and (heads, head_dim, features).
+_MATRICES = (
+    (r"(.*/)?attention/qkv/kernel", (-4,), (-2, -1)),
+    (r"(.*/)?attention/out/kernel", (-3, -2), (-1,)),
+)
 
 
 def make_optimizer(
@@ -28,25 +36,39 @@ def make_optimizer(
       UserError: naming the setting below `path`, for a rule that matches no parameter or a
         warm-up longer than the training.
     """
+    frozen = apply_rules(
+        [(pattern, True) for pattern in settings.freeze], params, False, f"{path}.freeze"
+    )
+
+    def multipliers(rules: Any, default: float, setting: str) -> Any:
+        # Frozen parameters are masked in all that the chain sees, so also in what goes along.
+        return jax.tree.map(
+            lambda value, frozen: optax.MaskedNode() if frozen else value,
+            apply_rules(rules, params, default, f"{path}.{setting}"),
+            frozen,
+        )
+
     parts: list[optax.GradientTransformation] = []
     if settings.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(settings.clip_norm))
-    decay = _weight_decay(settings, params, path)
+    decay: list[optax.GradientTransformation] = []
+    # A traced decay has no truth value, and is used.
+    if not (isinstance(settings.weight_decay, float) and settings.weight_decay == 0):
+        decayed = multipliers(settings.weight_decay_rules, 0.0, "weight_decay_rules")
+        decay.append(_weight_decay(settings.weight_decay, decayed))
     if settings.name not in _DECOUPLED:
         parts += decay
     parts.append(_direction(settings))
     if settings.name in _DECOUPLED:
         parts += decay
     if settings.learning_rate_rules:
-        rules_path = f"{path}.learning_rate_rules"
-        multipliers = apply_rules(settings.learning_rate_rules, params, 1.0, rules_path)
-        parts.append(_scale_each(multipliers))
+        rates = multipliers(settings.learning_rate_rules, 1.0, "learning_rate_rules")
+        parts.append(_scale_each(rates))
     schedule = make_schedule(settings, steps, path)
     chain = optax.chain(*parts, optax.scale_by_learning_rate(schedule))
     if not settings.freeze:
         return chain
-    rules = [(pattern, "frozen") for pattern in settings.freeze]
-    labels = apply_rules(rules, params, "trained", f"{path}.freeze")
+    labels = jax.tree.map(lambda frozen: "frozen" if frozen else "trained", frozen)
     return optax.partition({"trained": chain, "frozen": optax.set_to_zero()}, labels)
 
 
@@ -81,8 +103,8 @@ def _after_warmup(schedule: Schedule, peak: Any, steps: Steps, warmup: int) -> o
         case "rsqrt":
             # big_vision's form: flat up to the timescale, continuous there, then 1/sqrt(step).
             timescale = steps(schedule.timescale)
-            return lambda count: peak * jax.numpy.sqrt(
-                timescale / jax.numpy.maximum(count + warmup, timescale)
+            return lambda count: (
+                peak * jax.numpy.sqrt(timescale / jax.numpy.maximum(count + warmup, timescale))
             )
 
 
@@ -95,7 +117,7 @@ def _direction(settings: Optimizer) -> optax.GradientTransformation:
         case "nesterov":
             return optax.trace(settings.momentum, nesterov=True)
         case "rmsprop":
-            rms = optax.scale_by_rms(settings.b2, settings.eps)
+            rms = optax.scale_by_rms(settings.b2, settings.eps, eps_in_sqrt=False)
             return optax.chain(rms, optax.trace(settings.momentum))
         case "adagrad":
             return optax.scale_by_rss(initial_accumulator_value=0.0, eps=settings.eps)
@@ -109,50 +131,49 @@ def _direction(settings: Optimizer) -> optax.GradientTransformation:
                 1.0,
                 beta=settings.momentum,
                 eps=settings.eps,
-                adam_b1=settings.b1,
-                adam_b2=settings.b2,
                 muon_weight_dimension_numbers=_muon_dimensions,
             )
-            return optax.chain(muon, optax.scale(-1.0))
+            adam = optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
+            directions = {"muon": optax.chain(muon, optax.scale(-1.0)), "adam": adam}
+            return optax.partition(directions, _muon_labels)
 
 
-def _muon_dimensions(params: Params) -> Any:
-    """Muon for kernels (Jordan 2024); embeddings, biases and scales follow Adam.
-
-    A convolution is one matrix from all its inputs to its outputs; leading axes of other
-    kernels, such as stacked layers, are matrices of their own.
-    """
-
-    def dimensions(path: tuple[Any, ...], leaf: Any) -> Any:
-        if not path_of(path).endswith("kernel") or leaf.ndim < 2:
-            return None
-        if leaf.ndim == 4:
-            return contrib.MuonDimensionNumbers((0, 1, 2), 3)
-        return contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1)
-
-    return jax.tree_util.tree_map_with_path(dimensions, params)
+def _muon_labels(params: Params) -> Any:
+    """Muon for kernels (Jordan 2024); embeddings, biases and scales follow Adam."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            "muon" if path_of(path).endswith("kernel") and leaf.ndim >= 2 else "adam"
+        ),
+        params,
+    )
 
 
-def _weight_decay(
-    settings: Optimizer, params: Params, path: str
-) -> list[optax.GradientTransformation]:
-    # A traced decay has no truth value, and is used.
-    if isinstance(settings.weight_decay, float) and settings.weight_decay == 0:
-        return []
-    rules_path = f"{path}.weight_decay_rules"
-    multipliers = apply_rules(settings.weight_decay_rules, params, 0.0, rules_path)
+def _muon_dimensions(kernels: Params) -> Any:
+    """Which axes of a kernel are the rows and columns of its matrix; the others, such as stacked
+    layers, count matrices of their own. A convolution is one matrix from all its inputs."""
 
+    def dimensions(path: tuple[Any, ...], kernel: Any) -> contrib.MuonDimensionNumbers:
+        name = path_of(path)
+        for pattern, rows, columns in _MATRICES:
+            if re.fullmatch(pattern, name):
+                return contrib.MuonDimensionNumbers(rows, columns)
+        return contrib.MuonDimensionNumbers((-4, -3, -2) if kernel.ndim == 4 else (-2,), (-1,))
+
+    return jax.tree_util.tree_map_with_path(dimensions, kernels)
+
+
+def _weight_decay(weight_decay: Any, multipliers: Any) -> optax.GradientTransformation:
     def add(updates: Any, params: Any) -> Any:
         return jax.tree.map(
             lambda update, param, multiplier: (
-                update + settings.weight_decay * multiplier * param if multiplier else update
+                update + weight_decay * multiplier * param if multiplier else update
             ),
             updates,
             params,
             multipliers,
         )
 
-    return [optax.stateless(add)]
+    return optax.stateless(add)
 
 
 def _scale_each(multipliers: Any) -> optax.GradientTransformation:

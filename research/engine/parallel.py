@@ -148,24 +148,33 @@ class Vmap(Parallel):
 
 @final
 class Pmap(Parallel):
-    """Data parallel: every device has the whole state, as a leading device axis."""
+    """Data parallel: every device has the whole state, as a leading device axis.
+
+    What pmap takes and returns has the axis of this process's devices only.
+    """
 
     axis_name = DEVICE_AXIS
 
     def __init__(self, devices: list[jax.Device]):
         self.batch_divisor = len(devices)
-        mesh = Mesh(np.asarray(devices), (DEVICE_AXIS,))
-        self._devices = devices
-        self._local = sum(device.process_index == jax.process_index() for device in devices)
-        self._replicated = NamedSharding(mesh, PartitionSpec())
-        self._split = NamedSharding(mesh, PartitionSpec(DEVICE_AXIS))
+        local = [device for device in devices if device.process_index == jax.process_index()]
+        self._devices, self._num_local = devices, len(local)
+        self._replicated = NamedSharding(Mesh(np.asarray(devices), (DEVICE_AXIS,)), PartitionSpec())
+        self._split = NamedSharding(
+            Mesh(np.asarray(local), (DEVICE_AXIS,)), PartitionSpec(DEVICE_AXIS)
+        )
 
     def logical_shardings(self, state: Any) -> Any:
         return jax.tree.map(lambda _: self._replicated, state)
 
     def compile_train(self, train: Function, state: Any) -> Function:
+        def train_on_numbers(trial: Any, state: Any, *rest: Any) -> Any:
+            state = state.replace(rng=jax.random.wrap_key_data(state.rng))
+            state, metrics = train(trial, state, *rest)
+            return state.replace(rng=jax.random.key_data(state.rng)), metrics
+
         return jax.pmap(
-            train,
+            train_on_numbers,
             axis_name=DEVICE_AXIS,
             in_axes=(None, 0, 0, 0, None),
             donate_argnums=1,
@@ -178,34 +187,28 @@ class Pmap(Parallel):
         )
 
     def put_arrays(self, arrays: Mapping[str, np.ndarray]) -> Any:
-        return {
-            name: jax.make_array_from_callback(
-                (len(self._devices), *x.shape), self._split, lambda _, x=x: x[None]
-            )
-            for name, x in arrays.items()
-        }
+        def put(x: np.ndarray) -> jax.Array:
+            shape = (self._num_local, *x.shape)
+            return jax.make_array_from_callback(shape, self._split, lambda _: x[None])
+
+        return {name: put(x) for name, x in arrays.items()}
 
     def put_feed(self, feed: Any, batch_axis: int) -> Any:
         def put(x: np.ndarray) -> jax.Array:
-            shape = x.shape
-            x = x.reshape(
-                *shape[:batch_axis],
-                self._local,
-                shape[batch_axis] // self._local,
-                *shape[batch_axis + 1 :],
-            )
-            return jax.make_array_from_process_local_data(
-                self._split, np.moveaxis(x, batch_axis, 0)
-            )
+            steps, (rows, *rest) = x.shape[:batch_axis], x.shape[batch_axis:]
+            x = x.reshape(*steps, self._num_local, rows // self._num_local, *rest)
+            return jax.device_put(np.moveaxis(x, batch_axis, 0), self._split)
 
         return jax.tree.map(put, feed)
 
     def to_logical(self, state: Any) -> Any:
-        return _relay(state, self._replicated, lambda x: x.shape[1:], lambda x: x[0])
+        state = _relay(state, self._replicated, lambda x: x.shape[1:], lambda x: x[0])
+        return state.replace(rng=jax.random.wrap_key_data(state.rng))
 
     def from_logical(self, state: Any) -> Any:
-        num = len(self._devices)
-        return _relay(state, self._split, lambda x: (num, *x.shape), lambda x: x[None])
+        # Over several processes pmap would fetch a key, and so wait for the step before.
+        state = state.replace(rng=jax.random.key_data(state.rng))
+        return _relay(state, self._split, lambda x: (self._num_local, *x.shape), lambda x: x[None])
 
     def to_host(self, metrics: Any) -> Any:
         return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], metrics)
@@ -259,17 +262,16 @@ class MeshParallel(Parallel):
 
     def put_arrays(self, arrays: Mapping[str, np.ndarray]) -> Any:
         everywhere = NamedSharding(self._mesh, PartitionSpec())
-        return {
-            name: jax.make_array_from_callback(x.shape, everywhere, lambda index, x=x: x[index])
-            for name, x in arrays.items()
-        }
+
+        def put(x: np.ndarray) -> jax.Array:
+            return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])
+
+        return {name: put(x) for name, x in arrays.items()}
 
     def put_feed(self, feed: Any, batch_axis: int) -> Any:
         spec = PartitionSpec(*(None for _ in range(batch_axis)), ("data", "fsdp"))
         sharding = NamedSharding(self._mesh, spec)
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(sharding, x), feed
-        )
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), feed)
 
     def trials(self, logical: Any) -> list[Any]:
         everywhere = NamedSharding(self._mesh, PartitionSpec())

@@ -4,22 +4,20 @@ compiled."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from research.data.dataset import Dataset
 from research.data.pipeline import Order
-from research.engine.config import override
 from research.engine.duration import Steps
 from research.engine.errors import UserError
 from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
-from research.engine.checks import did_you_mean
 from research.engine.experiment import Experiment
 from research.engine.parallel import Parallel, make_parallel
 from research.engine.program import Program, Trial, make_program
 from research.engine.state import TrainState
+from research.engine.suggestion import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,15 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
       UserError: naming the setting or the file.
     """
     data, parallel = experiment.data, make_parallel(experiment)
-    trials = _check_trials(experiment)
+    trials = experiment.parallelism.trials
     dataset = open_dataset(data.source, data_dir, "data")
     if data.on_device and not dataset.on_device:
         raise UserError("data.on_device = True: this source reads files, on the host")
+    if data.batch_size > dataset.size:
+        raise UserError(
+            f"data.batch_size = {data.batch_size}: larger than the data set of "
+            f"{dataset.size} examples (data.source)"
+        )
     count = max((len(values) for values in trials.values()), default=1)
     orders = tuple(
         Order(dataset.size, data.batch_size, seed, data.shuffle)
@@ -93,32 +96,6 @@ def trial_arrays(experiment: Experiment) -> dict[str, np.ndarray]:
     }
 
 
-def _check_trials(experiment: Experiment) -> Mapping[str, tuple[Any, ...]]:
-    """The trials' settings, each value of each checked as if it stood in the config."""
-    trials = experiment.parallelism.trials
-    for path, values in trials.items():
-        for value in values:
-            numbers = (int,) if path == "seed" else (int, float)
-            if type(value) not in numbers:
-                raise UserError(
-                    f"parallelism.trials.{path} = {values}: trials can differ in `seed` (ints) "
-                    "and in float settings of optimizer, players and objective"
-                )
-        if path != "seed" and path.partition(".")[0] not in ("optimizer", "players", "objective"):
-            known = ("seed", "optimizer.learning_rate", "objective.…")
-            raise UserError(
-                f"parallelism.trials: {path!r} can't differ between trials of one program"
-                f"{did_you_mean(path, known)}"
-            )
-    for index in range(max((len(values) for values in trials.values()), default=0)):
-        override(
-            experiment,
-            {path: values[index] for path, values in trials.items()}
-            | {"parallelism.mode": "jit", "parallelism.trials": {}},
-        )
-    return trials
-
-
 def _check_names(prepared: Prepared) -> None:
     """Traces initialisation and evaluation: rules must match parameters, metrics must exist."""
     experiment, program = prepared.experiment, prepared.program.with_axis(None)
@@ -130,6 +107,8 @@ def _check_names(prepared: Prepared) -> None:
         "reference.metric": getattr(experiment.reference, "metric", None),
     }
     for name, evaluator in prepared.evaluators.items():
+        if evaluator.dataset.size == 0:
+            raise UserError(f"evaluations.{name}.source: the data set has no examples")
         known = evaluator.metric_names(single)
         for path, metric in wanted.items():
             group, _, rest = (metric or "").partition("/")

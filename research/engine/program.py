@@ -118,7 +118,10 @@ class Program:
         batch = _gather(dataset, arrays, {k: v for k, v in feed.items() if k not in marks})
         rng = evaluation_key(experiment.seed)
         batch = {**batch, **marks}
-        return pack(eval_step(objective, transforms, *state, batch, rng, self.axis_name))
+        params, collections = state
+        return pack(
+            eval_step(objective, transforms, params, collections, batch, rng, self.axis_name)
+        )
 
     def optimizers(
         self, experiment: Experiment, objective: Objective, params: Params
@@ -184,6 +187,8 @@ def _gather(dataset: Dataset, arrays: Any, item: Any) -> Any:
 def _replace(value: Any, path: Sequence[str], leaf: Any) -> Any:
     """A copy of nested frozen dataclasses with one field, at the path, another."""
     name, *rest = path
+    if isinstance(value, Mapping):
+        return {**value, name: _replace(value[name], rest, leaf) if rest else leaf}
     names = [item.name for item in dataclasses.fields(value)]
     if name not in names:
         raise UserError(f"parallelism.trials: {type(value).__name__} has no {name!r}")

@@ -16,12 +16,13 @@ from research.engine.config import build, check_experiment
 from research.engine.duration import Steps
 from research.engine.errors import UserError
 from research.engine.experiment import Checkpoints, Experiment, Parallelism
+from research.engine.files import read_json
 from research.engine.loop import measuring_actions
 from research.engine.objective import Batch, Collections, Objective, Params
 from research.engine.parallel import Jit, Parallel, Vmap
 from research.engine.prepare import prepare, trial_arrays
 from research.engine.program import make_program
-from research.engine.record import Record, read_json
+from research.engine.record import Record
 from research.engine.state import TrainState
 
 Which = int | Literal["latest", "best"]
@@ -102,9 +103,7 @@ def load_state(
     data: Mapping[str, Any] = read_json(workdir / "data.json")
     steps = Steps(data["total_steps"], data["steps_per_epoch"], experiment.data.batch_size)
     program = make_program(experiment, steps, None)
-    example = {
-        name: jnp.zeros(shape, dtype) for name, (shape, dtype) in data["example"].items()
-    }
+    example = {name: jnp.zeros(shape, dtype) for name, (shape, dtype) in data["example"].items()}
     parallel = Vmap() if experiment.parallelism.mode == "vmap" else Jit()
     target = parallel.restore_target(program.init, trial_arrays(experiment), example)
     if step == "best" and experiment.checkpoints.best_metric is None:

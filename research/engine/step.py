@@ -202,9 +202,9 @@ def _accumulate(one: Any, collections: Any, batch: Batch, rng: Any, count: int) 
 def _norms(grads: Params, updates: Params, params: Params, per_module: bool) -> Metrics:
     """The gradient's global norm, and norms per top-level module where they are asked for."""
     trees = {"grad_norm": grads, "update_norm": updates, "param_norm": params}
-    norms = {"grad_norm": optax.global_norm(grads)}
+    norms = {"grad_norm": optax.tree.norm(grads)}
     if per_module:
         for name, tree in trees.items():
-            norms |= {f"{name}/{module}": optax.global_norm(tree[module]) for module in tree}
+            norms |= {f"{name}/{module}": optax.tree.norm(tree[module]) for module in tree}
     one = jnp.ones((), jnp.float32)
     return {name: Mean(norm.astype(jnp.float32), one) for name, norm in norms.items()}

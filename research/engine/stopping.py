@@ -1,6 +1,8 @@
 """SIGTERM and Ctrl-C as a request to save and stop."""
 
+import os
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Self, final
 
@@ -40,5 +42,8 @@ class StopSignal:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._seen = True
+        # Not print: the signal may have come in the middle of one.
+        with suppress(OSError):
+            os.write(2, b"\nStopping after this step; once more to stop at once.\n")
         for each in STOPPING:
             signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else self._before[each])

@@ -49,10 +49,9 @@ class Window:
 
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Takes back what `memory` gave."""
-        self._means = {
-            name: Mean(np.asarray(total, np.float64), np.asarray(weight, np.float64), finish)
-            for name, (total, weight, finish) in memory.items()
-        }
+        for name, (total, weight, finish) in memory.items():
+            total, weight = np.asarray(total, np.float64), np.asarray(weight, np.float64)
+            self._means[name] = Mean(total, weight, finish)
 
     def _read(self, step: int, count: int, packed: Packed) -> None:
         history = self._to_host(packed).means()
@@ -77,13 +76,13 @@ def _extend(past: Mean | None, history: Mean, steps: slice) -> Mean:
     """The mean so far and some steps, added one after the other: rounding, too, must not depend
     on how the steps were cut into calls."""
 
-    def add(before: Any, values: np.ndarray) -> np.ndarray:
+    def add(before: Any, values: Any) -> np.ndarray:
         parts = values[steps] if before is None else np.concatenate([before[None], values[steps]])
         return np.add.accumulate(parts)[-1]
 
-    total = add(None if past is None else past.total, history.total)  # type: ignore[arg-type]
-    weight = add(None if past is None else past.weight, history.weight)  # type: ignore[arg-type]
-    return Mean(total, weight, history.finish)  # type: ignore[arg-type]
+    total: Any = add(None if past is None else past.total, history.total)
+    weight: Any = add(None if past is None else past.weight, history.weight)
+    return Mean(total, weight, history.finish)
 
 
 def _check_finite(step: int, count: int, history: Mapping[str, Mean]) -> None:

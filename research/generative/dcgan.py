@@ -67,7 +67,7 @@ class DCGANGenerator(nn.Module):
                 dtype=self.dtype,
                 name=f"conv_{i}",
             )(nn.relu(x))
-        return 0.5 * (nn.tanh(x.astype(jnp.float32)) + 1.0)
+        return 0.5 * (nn.tanh(_at_least_float32(x)) + 1.0)
 
 
 class DCGANDiscriminator(nn.Module):
@@ -109,4 +109,8 @@ class DCGANDiscriminator(nn.Module):
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = x.reshape(x.shape[0], -1)
         x = nn.Dense(1, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype, name="head")(x)
-        return x[:, 0].astype(jnp.float32)
+        return _at_least_float32(x[:, 0])
+
+
+def _at_least_float32(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

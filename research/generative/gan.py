@@ -77,6 +77,7 @@ class GAN:
         """Cross-entropy of telling the batch's images from as many samples."""
         sample_rng, real_rng, fake_rng = jax.random.split(rng, 3)
         samples, _ = self._sample(params, collections, sample_rng, len(batch["image"]))
+        samples = jax.lax.stop_gradient(samples)
         real, collections = self._discriminate(params, collections, batch["image"], real_rng)
         fake, collections = self._discriminate(params, collections, samples, fake_rng)
         losses = discriminator_losses(real, fake, self.label_smoothing)

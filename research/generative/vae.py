@@ -87,6 +87,10 @@ class VAE:
         """The posterior means."""
         return self._encode(params, batch["image"])[0]
 
+    def decode(self, params: Params, latents: Latents) -> ImageBatch:
+        """The means of the pixels' distributions, in [0, 1]."""
+        return jax.nn.sigmoid(self._pixel_logits(params, latents))
+
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Displays:
@@ -97,7 +101,7 @@ class VAE:
         """
         means = self.features(params, collections, batch)
         originals = batch["image"][:10]
-        reconstructions = jax.nn.sigmoid(self._decode(params, means[:10]))
+        reconstructions = self.decode(params, means[:10])
         displays: dict[str, Display] = {
             "reconstructions": Images(
                 jnp.concatenate([originals, reconstructions]), columns=len(originals)
@@ -109,7 +113,7 @@ class VAE:
             quantiles = norm.ppf(jnp.linspace(0.05, 0.95, 20))
             # The first row is the largest second latent, so that the grid lies as the map does.
             grid = jnp.stack(jnp.meshgrid(quantiles, quantiles[::-1]), axis=-1).reshape(-1, 2)
-            displays["manifold"] = Images(jax.nn.sigmoid(self._decode(params, grid)), columns=20)
+            displays["manifold"] = Images(self.decode(params, grid), columns=20)
         return displays
 
     def generate(
@@ -123,15 +127,14 @@ class VAE:
     ) -> Displays:
         """Pixel means of `num_samples` decoded draws from N(0, temperature² I)."""
         latents = temperature * jax.random.normal(rng, (num_samples, self.encoder.latent_dim))
-        return {"samples": Images(jax.nn.sigmoid(self._decode(params, latents)))}
+        return {"samples": Images(self.decode(params, latents))}
 
     def _encode(self, params: Params, images: ImageBatch) -> tuple[Latents, Latents]:
         posterior: Any = self.encoder.apply({"params": params["encoder"]}, images)
         mean, log_variance = posterior
         return mean.astype(jnp.float32), log_variance.astype(jnp.float32)
 
-    def _decode(self, params: Params, latents: Latents) -> ImageBatch:
-        """Logits of the pixels."""
+    def _pixel_logits(self, params: Params, latents: Latents) -> ImageBatch:
         logits: Any = self.decoder.apply({"params": params["decoder"]}, latents)
         return logits.astype(jnp.float32)
 
@@ -145,7 +148,7 @@ class VAE:
     ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
         """Reconstruction error and KL divergence of each image, in nats."""
         latents = mean + jnp.exp(0.5 * log_variance) * noise
-        logits = self._decode(params, latents)
+        logits = self._pixel_logits(params, latents)
         reconstruction = optax.sigmoid_binary_cross_entropy(logits, images).sum((1, 2, 3))
         kl = 0.5 * (mean**2 + jnp.exp(log_variance) - 1.0 - log_variance).sum(-1)
         return reconstruction, kl

@@ -80,7 +80,7 @@ class MultiHeadAttention(nn.Module):
             dropout=dropout,
             implementation=self.implementation,
         )
-        return nn.DenseGeneral(
+        out = nn.DenseGeneral(
             features,
             axis=(-2, -1),
             use_bias=self.use_bias,
@@ -89,7 +89,8 @@ class MultiHeadAttention(nn.Module):
             kernel_init=self.out_kernel_init or self.kernel_init,
             bias_init=self.bias_init,
             name="out",
-        )(attended)
+        )(attended.reshape(-1, self.num_heads, head_dim))
+        return out.reshape(query.shape)
 
 
 class PackedProjection(nn.Module):
@@ -133,9 +134,11 @@ class PackedProjection(nn.Module):
             query, key, value, kernel, bias, dtype=self.dtype
         )
         if is_self_attention:
-            packed = jnp.einsum("btd,dcnh->btcnh", query, kernel)
+            # On CPU the bias's gradient, a sum over all positions, is fast over one axis only.
+            packed = jnp.einsum("td,dcnh->tcnh", query.reshape(-1, features), kernel)
             if bias is not None:
                 packed = packed + bias
+            packed = packed.reshape(*query.shape[:-1], *heads)
             return packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
         projected = [
             jnp.einsum("btd,dnh->btnh", x, kernel[:, i]) for i, x in enumerate((query, key, value))
@@ -220,7 +223,8 @@ def _explicit_attention(
     )
     smallest = jnp.finfo(softmax_dtype).min
     if causal:
-        scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, smallest)
+        seen = jnp.tri(query.shape[2], key.shape[2], dtype=bool)
+        scores = jnp.where(seen, scores, smallest)
     if key_mask is not None:
         scores = jnp.where(key_mask[:, None, None, :], scores, smallest)
     weights = jax.nn.softmax(scores).astype(value.dtype)

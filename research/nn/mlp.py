@@ -53,8 +53,10 @@ class MLP(nn.Module):
             param_dtype=self.param_dtype,
             bias_init=self.bias_init,
         )
-        hidden = dense(self.hidden_dim, kernel_init=self.kernel_init, name="up")(x)
+        # On CPU the bias's gradient, a sum over all positions, is fast over one axis only.
+        flat = x.reshape(-1, x.shape[-1])
+        hidden = dense(self.hidden_dim, kernel_init=self.kernel_init, name="up")(flat)
         hidden = ACTIVATIONS[self.activation](hidden)
         hidden = nn.Dropout(self.dropout_rate)(hidden, deterministic=deterministic)
         out_kernel_init = self.out_kernel_init or self.kernel_init
-        return dense(x.shape[-1], kernel_init=out_kernel_init, name="down")(hidden)
+        return dense(x.shape[-1], kernel_init=out_kernel_init, name="down")(hidden).reshape(x.shape)

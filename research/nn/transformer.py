@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ class Block(nn.Module):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
-        shared = {
+        shared: dict[str, Any] = {
             "use_bias": self.use_bias,
             "dtype": self.dtype,
             "param_dtype": self.param_dtype,

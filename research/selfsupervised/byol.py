@@ -188,7 +188,8 @@ def feature_std(features: Float[Array, "batch dim"]) -> Float[Array, ""]:
     """How far features are from collapse: near 1 where they spread evenly, 0 where all are equal.
 
     The standard deviation over the batch of the features scaled to length 1, averaged over
-    dimensions, times √dim (Chen & He 2021, figure 2).
+    dimensions, times √dim (Chen & He 2021, figure 2). Features that are never negative have a
+    mean in common and stay well below 1.
     """
     features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
     scaled = features / jnp.maximum(jnp.linalg.norm(features, axis=-1, keepdims=True), 1e-12)

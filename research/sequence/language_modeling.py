@@ -74,7 +74,8 @@ class LanguageModeling:
             mask = mask * batch["token_mask"]
         if "mask" in batch:
             mask = mask * batch["mask"][:, None]
-        logits = self.model.apply({"params": params, **collections}, tokens[:, :-1], train=False)
+        variables = {"params": params, **collections}
+        logits = jnp.asarray(self.model.apply(variables, tokens[:, :-1], train=False))
         return _metrics(logits, tokens[:, 1:], mask)
 
     def generate(

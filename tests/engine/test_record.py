@@ -1,8 +1,6 @@
 import json
 import math
-import os
 import resource
-import signal
 import socket
 import struct
 import subprocess
@@ -18,16 +16,8 @@ from PIL import Image
 
 from research.engine.display import Images, Scatter, Text
 from research.engine.errors import UserError
-from research.engine.record import (
-    Record,
-    WorkdirLock,
-    git_revision,
-    read_json,
-    read_metrics,
-    read_result,
-    read_timing,
-    write_atomically,
-)
+from research.engine.files import read_json
+from research.engine.record import Record, read_metrics, read_result, read_timing
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -181,7 +171,7 @@ def test_displays_become_files_and_events(tmp_path):
     assert picture.size == (2 * (4 * 28 + 4) + 4,) * 2
     assert Image.open(tmp_path / "images/codes_00000012.png").size[0] > 300
     text = (tmp_path / "texts/samples_00000012.txt").read_text("utf-8")
-    assert text == "first\nline\n\ngrößer → \\ud800\n"
+    assert text == "first\nline\n---\ngrößer → \\ud800\n"
     by_tag = {value.tag: value for event in read_events(tmp_path) for value in event.summary.value}
     image = by_tag["test/digits"].image
     assert (image.width, image.height) == picture.size
@@ -206,6 +196,14 @@ def test_result_and_config_round_trip(tmp_path):
         read_result(tmp_path / "elsewhere")
 
 
+def test_a_run_that_goes_on_has_no_result(tmp_path):
+    with Record(tmp_path) as record:
+        record.reopen()
+        record.result({"step": 60})
+        record.reopen()
+    assert not (tmp_path / "result.json").exists()
+
+
 def test_environment_says_what_a_run_and_its_earlier_starts_ran_on(tmp_path):
     for _ in range(3):
         with Record(tmp_path) as record:
@@ -221,25 +219,6 @@ def test_environment_says_what_a_run_and_its_earlier_starts_ran_on(tmp_path):
     assert [start["data_dir"] for start in environment["earlier"]] == ["/data", "/data"]
 
 
-def test_git_revision_says_whether_the_code_is_that_of_the_commit(tmp_path):
-    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-
-    def git(*arguments):
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
-
-    assert git_revision(tmp_path) is None
-    git("init", "--quiet")
-    assert git_revision(tmp_path) is None, "no commit yet"
-    (tmp_path / "code.py").write_text("1")
-    git("add", "code.py")
-    git("commit", "--quiet", "--no-verify", "-m", "code")
-    committed = git_revision(tmp_path)
-    assert len(committed["revision"]) == 40
-    assert not committed["dirty"]
-    (tmp_path / "more.py").write_text("2")
-    assert git_revision(tmp_path) == {**committed, "dirty": True}
-
-
 def test_a_disabled_record_writes_nothing(tmp_path):
     workdir = tmp_path / "run"
     with Record(workdir, enabled=False) as record:
@@ -250,28 +229,9 @@ def test_a_disabled_record_writes_nothing(tmp_path):
         record.displays(1, {"text": Text(["a"])})
         record.result({})
         record.rewind(0)
+        record.reopen()
         record.sync()
     assert not workdir.exists()
-
-
-def test_a_crash_before_the_replacement_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "result.json"
-    write_atomically(path, b"old")
-
-    class Killed(BaseException):
-        pass
-
-    def kill(*_):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", kill)
-        with pytest.raises(Killed):
-            write_atomically(path, b"new, but never whole")
-    assert path.read_bytes() == b"old"
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [file.name for file in tmp_path.iterdir()] == ["result.json"], "left-overs are reused"
 
 
 @pytest.fixture
@@ -345,47 +305,3 @@ def test_a_file_in_the_place_of_the_folder_is_a_user_error(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match="--workdir"), Record(tmp_path / "run") as record:
         record.config({})
-    with pytest.raises(UserError, match="--workdir"), WorkdirLock(tmp_path / "run"):
-        pass
-
-
-HOLD_THE_LOCK = """
-import os, sys, time
-from pathlib import Path
-from research.engine.record import WorkdirLock
-
-with WorkdirLock(Path(sys.argv[1])):
-    worker = os.fork()
-    if worker:
-        print(worker, flush=True)
-    time.sleep(60)
-"""
-
-
-def test_the_lock_keeps_others_out_until_its_holder_is_killed(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", HOLD_THE_LOCK, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        cwd=REPOSITORY,
-    )
-    worker = int(holder.stdout.readline())
-    try:
-        with pytest.raises(UserError) as refused, WorkdirLock(tmp_path):
-            pass
-        for part in (str(tmp_path), f"process {holder.pid}", socket.gethostname(), "started 20"):
-            assert part in str(refused.value)
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        os.kill(worker, 0)  # the forked worker is still there, and must not keep the lock
-        with WorkdirLock(tmp_path):
-            pass
-    finally:
-        holder.kill()
-        os.kill(worker, signal.SIGKILL)
-        holder.stdout.close()
-
-
-def test_the_lock_is_free_again_after_use(tmp_path):
-    for _ in range(2):
-        with WorkdirLock(tmp_path / "new"), pytest.raises(UserError, match="is in use by process"):
-            WorkdirLock(tmp_path / "new").__enter__()

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from research.nn.attention import MultiHeadAttention, dot_product_attention
 
 BATCH, LENGTH, HEADS, HEAD_DIM = 2, 6, 2, 4
@@ -107,13 +108,14 @@ def test_dropout():
     variables = layer.init(jax.random.key(0), x)
     without = layer.apply(variables, x)
 
+    @jax.jit
     def dropped(seed):
         rngs = {"dropout": jax.random.key(seed)}
         return layer.apply(variables, x, deterministic=False, rngs=rngs)
 
     np.testing.assert_array_equal(dropped(1), dropped(1))
     assert not np.allclose(dropped(1), dropped(2))
-    mean = jax.vmap(dropped)(jnp.arange(4000)).mean(0)
+    mean = jax.jit(jax.vmap(dropped))(jnp.arange(4000)).mean(0)
     np.testing.assert_allclose(mean, without, atol=0.1)
     np.testing.assert_array_equal(layer.clone(dropout_rate=0.0).apply(variables, x), without)
 

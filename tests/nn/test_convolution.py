@@ -5,42 +5,59 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from research.nn.convolution import Conv, ConvTranspose
 
 CONV = {
-    "plain": dict(features=6, kernel_size=(3, 3)),
-    "one axis, dilated": dict(features=6, kernel_size=(3,), kernel_dilation=2, padding=2),
-    "depthwise": dict(features=4, kernel_size=(3, 3), feature_group_count=4),
-    "depthwise 5x5, stride 2, torch padding": dict(
-        features=4, kernel_size=(5, 5), feature_group_count=4, strides=2, padding=2
-    ),
-    "depthwise, dilated, two a channel": dict(
-        features=8, kernel_size=(3, 2), feature_group_count=4, kernel_dilation=(2, 1)
-    ),
-    "depthwise, uneven pads, no bias": dict(
-        features=4,
-        kernel_size=(3, 3),
-        feature_group_count=4,
-        strides=(2, 1),
-        padding=((0, 1), (2, 0)),
-        use_bias=False,
-    ),
-    "groups": dict(features=6, kernel_size=(3, 3), feature_group_count=2, strides=2, padding=1),
-    "groups, 1x1": dict(features=2, kernel_size=(1, 1), feature_group_count=2),
+    "plain": {"features": 6, "kernel_size": (3, 3)},
+    "one axis, dilated": {"features": 6, "kernel_size": (3,), "kernel_dilation": 2, "padding": 2},
+    "depthwise": {"features": 4, "kernel_size": (3, 3), "feature_group_count": 4},
+    "depthwise 5x5, stride 2, torch padding": {
+        "features": 4,
+        "kernel_size": (5, 5),
+        "feature_group_count": 4,
+        "strides": 2,
+        "padding": 2,
+    },
+    "depthwise, dilated, two a channel": {
+        "features": 8,
+        "kernel_size": (3, 2),
+        "feature_group_count": 4,
+        "kernel_dilation": (2, 1),
+    },
+    "depthwise, uneven pads, no bias": {
+        "features": 4,
+        "kernel_size": (3, 3),
+        "feature_group_count": 4,
+        "strides": (2, 1),
+        "padding": ((0, 1), (2, 0)),
+        "use_bias": False,
+    },
+    "groups": {
+        "features": 6,
+        "kernel_size": (3, 3),
+        "feature_group_count": 2,
+        "strides": 2,
+        "padding": 1,
+    },
+    "groups, 1x1": {"features": 2, "kernel_size": (1, 1), "feature_group_count": 2},
 }
 
 TRANSPOSE = {
-    "4x4 stride 2": dict(kernel_size=(4, 4), strides=(2, 2)),
-    "4x4 stride 2, VALID": dict(kernel_size=(4, 4), strides=(2, 2), padding="VALID"),
-    "2x2 stride 2": dict(kernel_size=(2, 2), strides=(2, 2)),
-    "3x3 stride 2": dict(kernel_size=(3, 3), strides=(2, 2)),
-    "kernel smaller than stride": dict(kernel_size=(2, 1), strides=(3, 2), padding="VALID"),
-    "5x4 stride 3x2, uneven pads": dict(
-        kernel_size=(5, 4), strides=(3, 2), padding=((1, 3), (0, 2)), use_bias=False
-    ),
-    "transposed kernel": dict(kernel_size=(4, 3), strides=(2, 2), transpose_kernel=True),
-    "stride 1": dict(kernel_size=(4, 4), strides=(1, 1), padding="VALID"),
-    "one axis": dict(kernel_size=(4,), strides=(2,)),
+    "4x4 stride 2": {"kernel_size": (4, 4), "strides": (2, 2)},
+    "4x4 stride 2, VALID": {"kernel_size": (4, 4), "strides": (2, 2), "padding": "VALID"},
+    "2x2 stride 2": {"kernel_size": (2, 2), "strides": (2, 2)},
+    "3x3 stride 2": {"kernel_size": (3, 3), "strides": (2, 2)},
+    "kernel smaller than stride": {"kernel_size": (2, 1), "strides": (3, 2), "padding": "VALID"},
+    "5x4 stride 3x2, uneven pads": {
+        "kernel_size": (5, 4),
+        "strides": (3, 2),
+        "padding": ((1, 3), (0, 2)),
+        "use_bias": False,
+    },
+    "transposed kernel": {"kernel_size": (4, 3), "strides": (2, 2), "transpose_kernel": True},
+    "stride 1": {"kernel_size": (4, 4), "strides": (1, 1), "padding": "VALID"},
+    "one axis": {"kernel_size": (4,), "strides": (2,)},
 }
 
 
@@ -51,9 +68,15 @@ def assert_equals_flax(ours, flax_layer, space, dtype, rtol, atol):
     jax.tree.map(np.testing.assert_array_equal, ours.init(jax.random.key(0), x), variables)
 
     def value_and_gradients(layer):
-        y, vjp = jax.vjp(layer.apply, variables, x)
-        cotangent = np.random.default_rng(1).normal(size=y.shape)
-        return y, vjp(jnp.asarray(cotangent, dtype))
+        shape = jax.eval_shape(layer.apply, variables, x).shape
+        cotangent = jnp.asarray(np.random.default_rng(1).normal(size=shape), dtype)
+
+        @jax.jit
+        def both(variables, x):
+            y, vjp = jax.vjp(layer.apply, variables, x)
+            return y, vjp(cotangent)
+
+        return both(variables, x)
 
     expected, got = value_and_gradients(flax_layer), value_and_gradients(ours)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), got, expected)
@@ -92,7 +115,12 @@ def test_float64():
 
 @pytest.mark.parametrize("layer", [Conv, ConvTranspose])
 def test_plain_is_flax(layer):
-    arguments = dict(features=4, kernel_size=(4, 4), strides=(2, 2), padding=((1, 2), (2, 2)))
+    arguments = {
+        "features": 4,
+        "kernel_size": (4, 4),
+        "strides": (2, 2),
+        "padding": ((1, 2), (2, 2)),
+    }
     flax_layer = {Conv: nn.Conv, ConvTranspose: nn.ConvTranspose}[layer](**arguments)
     ours = layer(**arguments, implementation="plain")
     assert_equals_flax(ours, flax_layer, (7, 6), jnp.float32, 0, 0)

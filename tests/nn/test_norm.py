@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from research.nn.devices import device_axis
 from research.nn.norm import BatchNorm
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from research.nn.pooling import avg_pool, max_pool
 
 CASES = {
@@ -17,9 +18,15 @@ CASES = {
 
 
 def value_and_input_gradient(pool, x, *args):
-    y, vjp = jax.vjp(lambda x: pool(x, *args), x)
-    cotangent = np.random.default_rng(1).normal(size=y.shape).astype(x.dtype)
-    return y, vjp(jnp.asarray(cotangent))[0]
+    shape = jax.eval_shape(lambda x: pool(x, *args), x).shape
+    cotangent = jnp.asarray(np.random.default_rng(1).normal(size=shape), x.dtype)
+
+    @jax.jit
+    def both(x):
+        y, vjp = jax.vjp(lambda x: pool(x, *args), x)
+        return y, vjp(cotangent)[0]
+
+    return both(x)
 
 
 @pytest.mark.parametrize("case", CASES)

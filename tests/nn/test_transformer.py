@@ -5,10 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from research.nn.mlp import MLP
 from research.nn.transformer import Block, Transformer
 
-TINY = dict(num_layers=3, num_heads=2, mlp_dim=16)
+TINY = {"num_layers": 3, "num_heads": 2, "mlp_dim": 16}
 
 
 def normal(seed, *shape):
@@ -82,7 +83,7 @@ def test_scan_and_remat_change_nothing(scan_layers, remat):
         def loss(params, x):
             return (model.apply({"params": params}, x, key_mask=key_mask) ** 3).mean()
 
-        return jax.value_and_grad(loss, argnums=(0, 1))(params, x)
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
 
     expected_value, (expected, expected_x) = value_and_gradient(plain, variables["params"])
     layout = stack if scan_layers else (lambda params: params)
@@ -178,5 +179,5 @@ def test_activations(activation, expected):
 
 
 def test_an_unknown_activation_is_named():
-    with pytest.raises(ValueError, match="activation must be one of .* got 'swish'"):
+    with pytest.raises(ValueError, match=r"activation must be one of .* got 'swish'"):
         MLP(hidden_dim=2, activation="swish").init(jax.random.key(0), jnp.ones(2))

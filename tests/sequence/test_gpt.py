@@ -1,12 +1,14 @@
 """The GPT: its parameters, what each position may see, and the numbers it computes in."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+
 from research.sequence import GPT
 
 TINY = GPT(vocab_size=11, block_size=8, num_layers=2, num_heads=2, embed_dim=16)
@@ -19,7 +21,12 @@ def tokens():
 
 @pytest.fixture(scope="module")
 def variables(tokens):
-    return TINY.init(jax.random.key(0), tokens)
+    return jax.jit(TINY.init)(jax.random.key(0), tokens)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames="train")
+def apply(model, variables, tokens, **options):
+    return model.apply(variables, tokens, **options)
 
 
 def sizes(model):
@@ -55,7 +62,7 @@ def test_untied_head_is_a_kernel_of_its_own():
 
 def test_initialisation_is_gpt2s():
     model = GPT(vocab_size=64, block_size=64, num_layers=2, num_heads=2, embed_dim=64)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]
     for path, value in traverse_util.flatten_dict(params, sep="/").items():
         if path.endswith("scale"):
             assert jnp.all(value == 1), path
@@ -71,22 +78,22 @@ def test_initialisation_is_gpt2s():
 
 
 def test_later_tokens_do_not_change_earlier_logits(variables, tokens):
-    logits = TINY.apply(variables, tokens)
+    logits = apply(TINY, variables, tokens)
     for position in (1, 4, 7):
         changed = tokens.at[:, position].set((tokens[:, position] + 1) % 11)
-        others = TINY.apply(variables, changed)
+        others = apply(TINY, variables, changed)
         np.testing.assert_array_equal(others[:, :position], logits[:, :position])
         assert jnp.all(jnp.any(others[:, position:] != logits[:, position:], axis=-1))
 
 
 def test_shorter_texts_have_the_same_logits(variables, tokens):
-    logits = TINY.apply(variables, tokens)
-    np.testing.assert_allclose(TINY.apply(variables, tokens[:, :5]), logits[:, :5], atol=1e-6)
+    logits = apply(TINY, variables, tokens)
+    np.testing.assert_allclose(apply(TINY, variables, tokens[:, :5]), logits[:, :5], atol=1e-6)
 
 
 def test_refuses_more_tokens_than_a_block(variables):
     with pytest.raises(ValueError, match="9 tokens do not fit block_size=8"):
-        TINY.apply(variables, jnp.zeros((1, 9), jnp.int32))
+        apply(TINY, variables, jnp.zeros((1, 9), jnp.int32))
 
 
 def test_scanned_layers_compute_the_same(variables, tokens):
@@ -95,17 +102,17 @@ def test_scanned_layers_compute_the_same(variables, tokens):
     blocks = [transformer.pop(f"block_{layer}") for layer in range(2)]
     transformer["blocks"] = jax.tree.map(lambda *layers: jnp.stack(layers), *blocks)
     scanned = TINY.clone(scan_layers=True)
-    logits = scanned.apply({"params": {**params, "transformer": transformer}}, tokens)
-    np.testing.assert_allclose(logits, TINY.apply(variables, tokens), atol=1e-6)
+    logits = apply(scanned, {"params": {**params, "transformer": transformer}}, tokens)
+    np.testing.assert_allclose(logits, apply(TINY, variables, tokens), atol=1e-6)
 
 
 def test_dropout_is_only_in_training_and_follows_the_key(variables, tokens):
     model = TINY.clone(dropout_rate=0.5)
 
     def train(seed):
-        return model.apply(variables, tokens, train=True, rngs={"dropout": jax.random.key(seed)})
+        return apply(model, variables, tokens, train=True, rngs={"dropout": jax.random.key(seed)})
 
-    np.testing.assert_array_equal(model.apply(variables, tokens), TINY.apply(variables, tokens))
+    np.testing.assert_array_equal(apply(model, variables, tokens), apply(TINY, variables, tokens))
     np.testing.assert_array_equal(train(0), train(0))
     assert jnp.any(train(0) != train(1))
 
@@ -114,9 +121,9 @@ def test_dropout_is_only_in_training_and_follows_the_key(variables, tokens):
 def test_bfloat16_computes_float32_logits_from_float32_parameters(tokens, tie_embeddings):
     exact = TINY.clone(tie_embeddings=tie_embeddings)
     model = exact.clone(dtype="bfloat16")
-    variables = model.init(jax.random.key(0), tokens)
+    variables = jax.jit(model.init)(jax.random.key(0), tokens)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    logits, expected = model.apply(variables, tokens), exact.apply(variables, tokens)
+    logits, expected = apply(model, variables, tokens), apply(exact, variables, tokens)
     assert logits.dtype == jnp.float32
     assert jnp.any(logits != logits.astype(jnp.bfloat16)), "the logits were rounded to bfloat16"
     assert jnp.any(logits != expected), "nothing was computed in bfloat16"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from research.sequence import GPT
 
 FOLDER = Path(

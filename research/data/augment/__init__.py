@@ -1,0 +1,46 @@
+"""Pure transforms of batches, jitted with the step: `(rng, batch) -> batch`."""
+
+from research.data.augment.affine import RandomAffine, RandomRotation
+from research.data.augment.color import ColorJitter, GaussianBlur, RandomGrayscale
+from research.data.augment.geometry import (
+    CenterCrop,
+    Pad,
+    RandomCrop,
+    RandomFlip,
+    RandomResizedCrop,
+    Resize,
+)
+from research.data.augment.mix import CutMix, Mixup
+from research.data.augment.pixels import (
+    Binarize,
+    Cutout,
+    GaussianNoise,
+    Normalize,
+    Solarize,
+    ToFloat,
+)
+from research.data.augment.transform import Transform, apply_transforms
+
+__all__ = [
+    "Binarize",
+    "CenterCrop",
+    "ColorJitter",
+    "CutMix",
+    "Cutout",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Mixup",
+    "Normalize",
+    "Pad",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomGrayscale",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "Resize",
+    "Solarize",
+    "ToFloat",
+    "Transform",
+    "apply_transforms",
+]

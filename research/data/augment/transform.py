@@ -1,10 +1,11 @@
 """What every transform is: a pure function of a key and a batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Num, PRNGKeyArray
 
 Batch = Mapping[str, Any]
 
@@ -23,3 +24,26 @@ def apply_transforms(transforms: Sequence[Transform], rng: PRNGKeyArray, batch: 
     for place, transform in enumerate(transforms):
         batch = transform(jax.random.fold_in(rng, place), batch)
     return batch
+
+
+def example_keys(rng: PRNGKeyArray, batch: Batch) -> PRNGKeyArray:
+    """One key an example: by its place `batch["index"]` in the data where there is one, so that
+    its draw does not depend on the batch it is in, else by its place in the batch."""
+    places = batch["index"] if "index" in batch else jnp.arange(len(batch["image"]))
+    return jax.vmap(lambda place: jax.random.fold_in(rng, place))(places)
+
+
+def map_images(
+    function: Callable[[PRNGKeyArray, Num[Array, "height width channels"]], Array],
+    rng: PRNGKeyArray,
+    batch: Batch,
+) -> Batch:
+    """The batch with `function(key, image)` for each image, vectorised."""
+    return {**batch, "image": jax.vmap(function)(example_keys(rng, batch), batch["image"])}
+
+
+def maybe(
+    rng: PRNGKeyArray, probability: float, changed: Num[Array, "..."], original: Num[Array, "..."]
+) -> Num[Array, "..."]:
+    """`changed` with the given probability, else `original`."""
+    return jnp.where(jax.random.bernoulli(rng, probability), changed, original)

@@ -1,0 +1,67 @@
+"""A small DCGAN on MNIST: two players, alternating in every step.
+
+Radford et al. 2016 (transposed convolutions, batch normalisation, Adam with b1 = 0.5), shrunk to
+28×28 and trained with the non-saturating loss; samples come from the averaged generator. What must
+be reached is ours: LeNet of vision/lenet_mnist names at least 90 % of 10,000 samples with a
+probability of 0.9 or more, and every digit makes up at least 4 % of them. Train it first:
+
+    python -m research.train --config experiments/vision/lenet_mnist.py --workdir runs/lenet
+    python -m research.train --config experiments/generative/gan_mnist.py --workdir runs/gan
+    python -m research.generate --workdir runs/gan --output samples/
+
+Expected: CONFIDENT (TIME on 2 CPU cores). Data: `mnist/`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    pixels = [{"name": "data.augment.ToFloat"}]
+    return ConfigDict(
+        {
+            "objective": {
+                "name": "generative.GAN",
+                "generator": {
+                    "name": "generative.DCGANGenerator",
+                    "latent_dim": 64,
+                    "image_shape": (28, 28, 1),
+                    "channels": (64, 32),
+                },
+                "discriminator": {"name": "generative.DCGANDiscriminator", "channels": (32, 64)},
+            },
+            "data": {
+                "source": {
+                    "name": "data.sources.Idx",
+                    "images": "mnist/train-images-idx3-ubyte.gz",
+                },
+                "transforms": pixels,
+                "batch_size": 128,
+            },
+            "evaluations": {
+                "test": {
+                    "source": {
+                        "name": "data.sources.Idx",
+                        "images": "mnist/t10k-images-idx3-ubyte.gz",
+                    },
+                    "transforms": pixels,
+                    "every": "5 epochs",
+                },
+            },
+            "probes": {
+                "classifier": {
+                    "probe": {"name": "generative.ClassifierProbe", "workdir": "runs/lenet"},
+                },
+            },
+            "duration": "20 epochs",
+            "optimizer": {"name": "adam", "learning_rate": 2e-4, "b1": 0.5},
+            "ema_decay": 0.999,
+            "show_every": "5 epochs",
+            "log_every": "100 steps",
+            "reference": {
+                "paper": "our own bar: 90 % of samples are named with p >= 0.9",
+                "metric": "classifier/confident",
+                "value": 0.9,
+            },
+        }
+    )

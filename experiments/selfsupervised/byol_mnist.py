@@ -1,0 +1,66 @@
+"""BYOL on MNIST without labels, then a linear probe on frozen features.
+
+Grill et al. 2020: an online network predicts what a slowly following teacher makes of another view
+of the same image; there are no negatives. The views are random affine maps. The probe is that of
+selfsupervised/rotation_mnist; `test/feature_std` tells a collapse (0) from features that are spread
+out (towards 1).
+
+    python -m research.train --config experiments/selfsupervised/byol_mnist.py --workdir runs/byol
+
+Expected: PROBE (TIME on 2 CPU cores). Data: `mnist/`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The experiment."""
+    train = {
+        "name": "data.sources.Idx",
+        "images": "mnist/train-images-idx3-ubyte.gz",
+        "labels": "mnist/train-labels-idx1-ubyte.gz",
+    }
+    test = {
+        "name": "data.sources.Idx",
+        "images": "mnist/t10k-images-idx3-ubyte.gz",
+        "labels": "mnist/t10k-labels-idx1-ubyte.gz",
+    }
+    pixels = [{"name": "data.augment.ToFloat"}]
+    view = {
+        "name": "data.augment.RandomAffine",
+        "degrees": 15.0,
+        "translate": (0.1, 0.1),
+        "scale": (0.85, 1.15),
+    }
+    head = {"name": "selfsupervised.ProjectionMLP", "hidden_dim": 256, "output_dim": 64}
+    return ConfigDict(
+        {
+            "objective": {
+                "name": "selfsupervised.BYOL",
+                "backbone": {"name": "vision.ConvNet", "channels": (16, 32, 64)},
+                "projector": head,
+                "predictor": head,
+                "views": [view],
+                "base_momentum": 0.99,
+            },
+            "data": {"source": train, "transforms": pixels, "batch_size": 128},
+            "evaluations": {"test": {"source": test, "transforms": pixels}},
+            "probes": {
+                "linear": {
+                    "probe": {
+                        "name": "selfsupervised.LinearProbe",
+                        "train": train,
+                        "test": test,
+                        "transforms": pixels,
+                    },
+                },
+            },
+            "duration": "4 epochs",
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": 2e-3,
+                "weight_decay": 1e-4,
+                "schedule": {"name": "cosine", "warmup": "5%"},
+            },
+        }
+    )

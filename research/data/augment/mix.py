@@ -1,0 +1,99 @@
+"""Transforms that mix examples of a batch and their labels.
+
+Both write `batch["label_probs"]` (batch, num_classes) in float32 and leave `batch["label"]`; where
+an earlier transform wrote `label_probs`, they mix those.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from research.data.augment.checks import check_positive, check_range, require_float, require_images
+from research.data.augment.transform import Batch, example_keys
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """x = λ x₁ + (1 - λ) x₂ with λ from Beta(alpha, alpha), and so the labels (Zhang et al., 2018).
+
+    Each example is mixed with another of a random permutation of the batch, by its own λ.
+    """
+
+    alpha: float
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        check_positive("alpha", self.alpha)
+        check_range("num_classes", self.num_classes, 2)
+
+    def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
+        image = batch["image"]
+        require_float(self, image)
+        partner_rng, weight_rng = jax.random.split(rng)
+        partner = jax.random.permutation(partner_rng, len(image))
+        weight = _beta(weight_rng, self.alpha, batch)
+        pixel_weight = weight[:, None, None, None].astype(image.dtype)
+        mixed = pixel_weight * image + (1 - pixel_weight) * image[partner]
+        probs = _mix_labels(batch, partner, weight, self.num_classes)
+        return {**batch, "image": mixed, "label_probs": probs}
+
+
+@dataclass(frozen=True)
+class CutMix:
+    """Pastes a box of another example, labels weighted by area (Yun et al., 2019).
+
+    The box has the image's proportions and a share 1 - λ of its area, λ from Beta(alpha, alpha);
+    its centre is uniform over the pixels, and what reaches beyond the border does not count.
+    """
+
+    alpha: float
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        check_positive("alpha", self.alpha)
+        check_range("num_classes", self.num_classes, 2)
+
+    def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
+        image = batch["image"]
+        require_images(self, image)
+        partner_rng, box_rng, weight_rng = jax.random.split(rng, 3)
+        partner = jax.random.permutation(partner_rng, len(image))
+        side = jnp.sqrt(1 - _beta(weight_rng, self.alpha, batch))
+
+        def box(key: PRNGKeyArray, side: Float[Array, ""]) -> Array:
+            row_key, column_key = jax.random.split(key)
+            rows = _interval(row_key, image.shape[1], side)
+            columns = _interval(column_key, image.shape[2], side)
+            return rows[:, None] & columns[None, :]
+
+        pasted = jax.vmap(box)(example_keys(box_rng, batch), side)
+        weight = 1 - pasted.mean((1, 2), dtype=jnp.float32)
+        probs = _mix_labels(batch, partner, weight, self.num_classes)
+        mixed = jnp.where(pasted[..., None], image[partner], image)
+        return {**batch, "image": mixed, "label_probs": probs}
+
+
+def _beta(rng: PRNGKeyArray, alpha: float, batch: Batch) -> Float[Array, " batch"]:
+    keys = example_keys(rng, batch)
+    return jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=jnp.float32))(keys)
+
+
+def _interval(rng: PRNGKeyArray, length: int, share: Float[Array, ""]) -> Array:
+    """Which of `length` pixels lie in an interval of that share around a uniform centre."""
+    size = jnp.floor(length * share).astype(jnp.int32)
+    start = jax.random.randint(rng, (), 0, length) - size // 2
+    places = jnp.arange(length)
+    return (places >= start) & (places < start + size)
+
+
+def _mix_labels(
+    batch: Batch, partner: Array, weight: Float[Array, " batch"], num_classes: int
+) -> Float[Array, "batch num_classes"]:
+    """`weight` of each example's own label, the rest of its partner's."""
+    if "label_probs" in batch:
+        probs = batch["label_probs"]
+    else:
+        probs = jax.nn.one_hot(batch["label"], num_classes, dtype=jnp.float32)
+    return weight[:, None] * probs + (1 - weight[:, None]) * probs[partner]

@@ -1,0 +1,43 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from research.engine.display import Images, Scatter, Text
+from research.engine.draw import encode_png, save_displays
+from research.engine.errors import UserError
+
+
+def test_displays_are_saved_under_their_names(tmp_path):
+    displays = {
+        "test/digits": Images(np.zeros((4, 8, 8, 1), np.float32)),
+        "codes": Scatter(np.zeros((3, 2)), np.arange(3)),
+        "play": Text(["ROMEO:\nO, she doth teach"]),
+    }
+    paths = save_displays(tmp_path / "new", displays, suffix="_7")
+
+    names = ["test_digits_7.png", "codes_7.png", "play_7.txt"]
+    assert paths == [tmp_path / "new" / name for name in names]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(names)
+    for path in paths[:2]:
+        Image.open(path).verify()
+    assert paths[2].read_text() == "ROMEO:\nO, she doth teach", "one text is written as it is"
+
+
+def test_several_texts_are_told_apart(tmp_path):
+    (path,) = save_displays(tmp_path, {"samples": Text(["a\n\nb", "größer → \ud800"])})
+    assert path.read_text("utf-8") == "a\n\nb\n---\ngrößer → \\ud800\n"
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/samples\.txt"):
+        save_displays(tmp_path / "file", {"samples": Text(["a"])})
+
+
+def test_png_bytes_hold_the_very_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+    decoded = np.asarray(Image.open(BytesIO(encode_png(pixels))))
+    np.testing.assert_array_equal(decoded, pixels)
+    assert encode_png(pixels) == encode_png(pixels)

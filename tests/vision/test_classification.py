@@ -1,0 +1,151 @@
+"""Classification: its loss and metrics against NumPy, and what it does to a model's state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy.special import log_softmax
+
+from research.engine import metrics
+from research.engine.display import Images, Text
+from research.engine.objective import HasFeatures, HasShow, Objective
+from research.vision import Classification, ConvNet, LeNet
+
+
+class Table(nn.Module):
+    """Logits that are looked up: what an objective makes of them can be computed by hand."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return self.param("table", nn.initializers.normal(2.0), (5, 3)) + 0.0 * images.sum()
+
+
+def small_net(**settings):
+    return LeNet(num_classes=3, channels=(2, 3), hidden=(8,), padding=("SAME", "SAME"), **settings)
+
+
+def batch_of(size, seed=0):
+    generator = np.random.default_rng(seed)
+    return {
+        "image": jnp.asarray(generator.random((size, 8, 8, 1)), jnp.float32),
+        "label": jnp.asarray(generator.integers(3, size=size), jnp.int32),
+        "index": jnp.arange(size),
+        "mask": jnp.ones(size),
+    }
+
+
+def init(objective, batch, seed=0):
+    variables = dict(jax.jit(objective.init)(jax.random.key(seed), batch))
+    return variables.pop("params"), variables
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_loss_is_cross_entropy(label_smoothing, mixed):
+    objective, batch = Classification(Table(), label_smoothing), batch_of(5)
+    params, collections = init(objective, batch)
+    targets = np.eye(3)[batch["label"]]
+    if mixed:
+        targets = np.random.default_rng(1).dirichlet(np.ones(3), 5)
+        batch["label_probs"] = jnp.asarray(targets, jnp.float32)
+    loss, aux = objective.loss(params, collections, batch, jax.random.key(1))
+    smooth = (1 - label_smoothing) * targets + label_smoothing / 3
+    logits = np.asarray(params["table"], np.float64)
+    np.testing.assert_allclose(loss, -(smooth * log_softmax(logits, -1)).sum(-1).mean(), rtol=1e-6)
+    right = logits.argmax(-1) == targets.argmax(-1)
+    np.testing.assert_allclose(aux.metrics["accuracy"].compute(), right.mean(), rtol=1e-6)
+
+
+def test_evaluation_counts_unmasked_examples_with_plain_labels():
+    objective, batch = Classification(Table(), label_smoothing=0.3), batch_of(5)
+    params, collections = init(objective, batch)
+    batch["mask"] = jnp.array([1.0, 0.0, 1.0, 1.0, 0.0])
+    real = np.asarray(batch["mask"]) > 0
+    got = objective.evaluate(params, collections, batch, jax.random.key(0))
+    logits, labels = np.asarray(params["table"], np.float64), np.asarray(batch["label"])
+    losses = -log_softmax(logits, -1)[np.arange(5), labels]
+    np.testing.assert_allclose(got["loss"].total, losses[real].sum(), rtol=1e-6)
+    np.testing.assert_allclose(
+        got["accuracy"].total, (logits.argmax(-1) == labels)[real].sum(), rtol=1e-6
+    )
+    assert got["loss"].weight == got["accuracy"].weight == 3
+
+
+def test_evaluation_does_not_depend_on_the_batch_size():
+    objective, batch = Classification(ConvNet(3, channels=(2, 4))), batch_of(6)
+    params, collections = init(objective, batch)
+    evaluate = jax.jit(objective.evaluate)
+    whole = evaluate(params, collections, batch, jax.random.key(0))
+    padded = {name: jnp.concatenate([x, x[:2]]) for name, x in batch.items()}
+    padded["mask"] = padded["mask"].at[6:].set(0)
+    parts = [{name: x[i : i + 4] for name, x in padded.items()} for i in (0, 4)]
+    first, second = (evaluate(params, collections, part, jax.random.key(0)) for part in parts)
+    for name, mean in metrics.merge(first, second).items():
+        np.testing.assert_allclose(mean.total, whole[name].total, rtol=1e-6, err_msg=name)
+        assert mean.weight == whole[name].weight
+
+
+def test_training_moves_batch_statistics_and_draws_dropout():
+    batch = batch_of(4)
+    with_norm = Classification(ConvNet(3, channels=(2, 4)))
+    params, collections = init(with_norm, batch)
+    _, aux = jax.jit(with_norm.loss)(params, collections, batch, jax.random.key(0))
+    assert jax.tree.structure(dict(aux.collections)) == jax.tree.structure(collections)
+    moved = jax.tree.map(lambda a, b: bool((a != b).all()), collections, dict(aux.collections))
+    assert all(jax.tree.leaves(moved)), "batch statistics must move in training"
+
+    with_dropout = Classification(small_net(dropout_rate=0.5))
+    params, collections = init(with_dropout, batch)
+    loss = jax.jit(with_dropout.loss)
+    losses = [
+        float(loss(params, collections, batch, jax.random.key(seed))[0]) for seed in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_bfloat16_computes_and_float32_remains():
+    objective, batch = Classification(small_net(dtype="bfloat16")), batch_of(4)
+    params, _ = init(objective, batch)
+    arguments = params, {}, batch, jax.random.key(0)
+    (loss, _), grads = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))(*arguments)
+    exact, _ = jax.jit(Classification(small_net()).loss)(*arguments)
+    assert loss.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, grads))} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(loss, exact, rtol=0.02)
+    assert loss != exact, "with dtype bfloat16 the layers must compute in bfloat16"
+
+
+def test_shows_every_mistake_and_only_mistakes():
+    objective, batch = Classification(Table()), batch_of(5)
+    params, collections = init(objective, batch)
+    predictions = params["table"].argmax(-1)
+    batch["label"] = predictions.at[jnp.array([1, 3])].add(1) % 3
+    displays = objective.show(params, collections, batch, jax.random.key(0))
+    pictures, text = displays["wrongly_classified"], displays["confusions"]
+    assert isinstance(pictures, Images)
+    assert isinstance(text, Text)
+    expected = [f"{batch['label'][i]} → {predictions[i]}" for i in (1, 3)]
+    assert list(pictures.titles) == expected
+    assert text.texts[0] == "2 of 5 wrong"
+    np.testing.assert_array_equal(pictures.images.shape, (2, 8, 8, 1))
+    assert pictures.images.min() >= 0
+    assert pictures.images.max() <= 1
+    perfect = {**batch, "label": predictions}
+    assert set(objective.show(params, collections, perfect, jax.random.key(0))) == {"confusions"}
+
+
+def test_features_are_what_the_head_sees():
+    objective, batch = Classification(small_net()), batch_of(4)
+    params, collections = init(objective, batch)
+    features = objective.features(params, collections, batch)
+    logits = features @ params["head"]["kernel"] + params["head"]["bias"]
+    assert features.shape == (4, 8)
+    np.testing.assert_allclose(logits, objective.logits(params, collections, batch), atol=1e-6)
+
+
+def test_follows_the_protocols():
+    objective = Classification(small_net())
+    assert isinstance(objective, Objective)
+    assert isinstance(objective, HasFeatures)
+    assert isinstance(objective, HasShow)

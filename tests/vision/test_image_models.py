@@ -1,0 +1,103 @@
+"""Image models: published sizes and numbers, shapes, and their settings' effects."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.vision import ConvNet, LeNet
+
+FOLDER = Path(
+    os.environ.get("RESEARCH_PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity")
+)
+
+
+def num_params(model, shape):
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 61_706),
+        ({"activation": "tanh", "pooling": "average"}, 61_706),
+        ({"channels": (20, 50), "hidden": (500,), "padding": ("VALID", "VALID")}, 431_080),
+    ],
+)
+def test_lenet_has_the_published_number_of_parameters(settings, expected):
+    assert num_params(LeNet(**settings), (28, 28, 1)) == expected
+
+
+def test_lenet_takes_8x8_digits():
+    images = jnp.zeros((2, 8, 8, 1))
+    model = LeNet(padding=("SAME", "SAME"))
+    logits, _ = model.init_with_output(jax.random.key(0), images)
+    assert logits.shape == (2, 10)
+    features, _ = model.clone(num_classes=None).init_with_output(jax.random.key(0), images)
+    assert features.shape == (2, 84)
+
+
+def test_lenet_settings_change_what_is_computed():
+    images = jax.random.normal(jax.random.key(1), (2, 12, 12, 1))
+    small = {"channels": (2, 2), "hidden": (4,), "padding": ("SAME", "SAME")}
+    params = LeNet(**small).init(jax.random.key(0), images)
+    variations = [{}, {"activation": "tanh"}, {"pooling": "average"}]
+    outputs = [LeNet(**small, **extra).apply(params, images) for extra in variations]
+    assert not np.allclose(outputs[0], outputs[1])
+    assert not np.allclose(outputs[0], outputs[2])
+
+
+def test_convnet_averages_its_last_stage():
+    images = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
+    model = ConvNet(channels=(2, 4), depth=2)
+    features, _ = model.init_with_output(jax.random.key(0), images)
+    assert features.shape == (3, 4)
+    # Kernels, then a scale and a bias for each of their outputs: 3x3 on 1, 2, 2 and 4 maps.
+    kernels = 9 * (1 * 2 + 2 * 2 + 2 * 4 + 4 * 4)
+    assert num_params(model, (8, 8, 1)) == kernels + 2 * (2 + 2 + 4 + 4)
+    assert num_params(ConvNet(10, (2, 4), 2), (8, 8, 1)) == kernels + 24 + 4 * 10 + 10
+    logits, _ = ConvNet(10, (2, 4), 2).init_with_output(jax.random.key(0), images)
+    assert logits.shape == (3, 10)
+
+
+def draw(meta, name):
+    """A parameter as the fixtures' README draws it, in PyTorch's shape."""
+    generator = _generator(meta, name)
+    shape = meta["params"][name]
+    if len(shape) < 2:
+        return 0.1 * generator.normal(size=shape)
+    std = np.sqrt(2 / (shape[0] + np.prod(shape) / shape[0])) * meta["gain"]
+    return generator.normal(size=shape) * std
+
+
+def _generator(meta, name):
+    digest = hashlib.sha256(f"{meta['seed']}/{name}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
+
+
+def test_lenet_equals_pytorch():
+    path = FOLDER / "more" / "fixtures" / "adversarial_lenet.npz"
+    if not path.exists():
+        pytest.skip(f"no parity fixtures: {path} is absent (set RESEARCH_PARITY_DIR)")
+    with np.load(path) as archive:
+        meta, expected = json.loads(str(archive["meta"])), archive["logits"]
+    params = {}
+    for ours, theirs in {"conv_0": "conv1", "conv_1": "conv2"}.items():
+        kernel, bias = draw(meta, f"{theirs}.weight"), draw(meta, f"{theirs}.bias")
+        params[ours] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
+    for ours, theirs in {"dense_0": "fc1", "dense_1": "fc2", "head": "fc3"}.items():
+        kernel, bias = draw(meta, f"{theirs}.weight"), draw(meta, f"{theirs}.bias")
+        params[ours] = {"kernel": kernel.T, "bias": bias}
+    # PyTorch flattens channels, rows, columns.
+    first = params["dense_0"]
+    first["kernel"] = first["kernel"].reshape(16, 5, 5, 120).transpose(1, 2, 0, 3).reshape(400, 120)
+    images = _generator(meta, "input").random(meta["inputs"]["input"]["shape"])
+    with jax.enable_x64(True):
+        logits = LeNet(dtype="float64").apply({"params": params}, images.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-9 * expected.std())
