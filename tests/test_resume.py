@@ -43,13 +43,11 @@ def final_state(workdir: Path) -> dict[str, np.ndarray]:
     _, state, step = load_state(read_experiment(workdir), workdir, "latest")
     assert step == 12
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    as_numbers = lambda x: (
-        jax.random.key_data(x)
-        if jax.dtypes.issubdtype(  # noqa: E731
-            x.dtype, jax.dtypes.prng_key
-        )
-        else x
-    )
+
+    def as_numbers(x):
+        is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(x) if is_key else x
+
     return {jax.tree_util.keystr(path): np.asarray(as_numbers(leaf)) for path, leaf in leaves}
 
 

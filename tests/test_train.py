@@ -195,6 +195,7 @@ def test_a_config_that_no_checkpoint_fits_leaves_the_run_as_it_is(workdir):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.filterwarnings("ignore:overflow encountered")
 @pytest.mark.parametrize("learning_rate", [1e30, 1e39], ids=["large", "infinite"])
 def test_numbers_that_are_not_finite_end_the_run(tmp_path, learning_rate):
     workdir = tmp_path / "run"

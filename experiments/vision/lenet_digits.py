@@ -25,13 +25,13 @@ def get_config() -> ConfigDict:
             },
             "data": {
                 "source": {"name": "data.sources.Digits", "split": "train"},
-                "transforms": [],
+                "transforms": [{"name": "data.augment.ToFloat"}],
                 "batch_size": 64,
             },
             "evaluations": {
                 "test": {
                     "source": {"name": "data.sources.Digits", "split": "test"},
-                    "transforms": [],
+                    "transforms": [{"name": "data.augment.ToFloat"}],
                     "every": "5 epochs",
                 },
             },

@@ -10,8 +10,8 @@ from typing import Any, final
 class Clock:
     """Times the steps between two log rows; the call that compiles is timed alone.
 
-    `write(step, values)` receives steps and examples per second, the share of the time that the
-    host waited for data, and once the seconds from the start of the process to the first step.
+    `write(step, values)` receives steps and examples per second, the share of the time that went
+    into waiting for data, and once the seconds from the start of the process to the first step.
     """
 
     def __init__(self, every: int, batch_size: int, write: Callable[..., None]):

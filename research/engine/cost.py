@@ -1,5 +1,6 @@
 """What a compiled step costs: operations, memory, and what the device offers."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +39,9 @@ def compile_step(run: Prepared, state: Any) -> tuple[Any, tuple[Any, ...]]:
         lambda *arguments: run.program.train(run.dataset, *arguments), state
     )
     arrays = run.parallel.put_arrays(run.dataset.arrays if run.on_device else {})
-    feeds = Feeds(run, 0)
-    length = run.experiment.steps_per_call
-    feed = feeds.take(min(length, max(1, run.steps.total)))
-    feeds.close()
+    length = min(run.experiment.steps_per_call, run.steps.total)
+    with closing(Feeds(run, 0, lambda step: length)) as feeds:
+        _, feed = feeds.take()
     arguments = (arrays, feed, np.int32(length))
     return compiled.lower(run.trial, state, *arguments).compile(), arguments
 

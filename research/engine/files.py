@@ -53,7 +53,7 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     else:
         fix = "Check the folder"
     return UserError(
-        f"cannot write {path}: {error.strerror}. {fix}, or choose another --workdir; a run that "
+        f"cannot write {path}: {error.strerror}. {fix}, or choose another folder; a run that "
         "has checkpoints goes on from the last one."
     )
 

@@ -126,9 +126,16 @@ def _train(
     compiled = parallel.compile_train(_bind(run), state)
     arrays = parallel.put_arrays(run.dataset.arrays if run.on_device else {})
     moment = Moment(step, step == total, state)
+
+    def boundary(step: int) -> int:
+        return min(total, *(action.next_step(step) for action in actions.values()))
+
+    def count_at(step: int) -> int:
+        return min(experiment.steps_per_call, boundary(step) - step)
+
     with (
         ExitStack() as stack,
-        closing(Feeds(run, step)) as feeds,
+        closing(Feeds(run, step, count_at)) as feeds,
         StopSignal() as stop,
         progress(step, total) as bar,
     ):
@@ -137,19 +144,19 @@ def _train(
         if moment.last:  # a training of no steps: the initial state is measured and saved
             _act(actions, moment, newest, bar)
         while not moment.ending and not stop.agreed():
-            boundary = min(total, *(action.next_step(step) for action in actions.values()))
-            count = min(experiment.steps_per_call, boundary - step)
             with clock.waiting():
-                feed = feeds.take(count)
+                count, feed = feeds.take()
+            feeds.look_ahead()
             state, history = compiled(run.trial, state, arrays, feed, np.int32(count))
             window.add(step, count, history)
             step += count
             moment = Moment(step, step == total, state)
-            if step == boundary:
+            due = step == boundary(step - count)
+            if due:
                 window.drain()
             clock.stepped(step, count)
             bar.update(step, window.loss, data_wait=clock.data_wait)
-            if step == boundary:
+            if due:
                 if moment.last:
                     window.flush(step)
                 with clock.pause():

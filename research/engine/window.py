@@ -50,8 +50,8 @@ class Window:
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Takes back what `memory` gave."""
         for name, (total, weight, finish) in memory.items():
-            total, weight = np.asarray(total, np.float64), np.asarray(weight, np.float64)
-            self._means[name] = Mean(total, weight, finish)
+            sums: Any = np.asarray([total, weight], np.float64)
+            self._means[name] = Mean(sums[0], sums[1], finish)
 
     def _read(self, step: int, count: int, packed: Packed) -> None:
         history = self._to_host(packed).means()

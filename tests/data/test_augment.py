@@ -99,12 +99,11 @@ def test_without_an_index_the_place_in_the_batch_tells_examples_apart():
 
 
 @pytest.mark.parametrize(
-    "name", sorted((RANDOM | FIXED).keys() - {"ColorJitter", "RandomGrayscale", "Normalize"})
+    "name", sorted(ALL.keys() - {"ColorJitter", "RandomGrayscale", "Normalize"})
 )
-def test_gray_images(name):
-    out = JITTED[name](jax.random.key(0), batch_of(channels=1))
+def test_gray_images_are_taken(name):
+    out = jax.eval_shape(ALL[name], jax.random.key(0), batch_of(channels=1))
     assert out["image"].shape == (8, *SIZES.get(name, (6, 7)), 1)
-    assert jnp.isfinite(out["image"]).all()
 
 
 def test_apply_transforms_goes_in_order_with_a_key_each():

@@ -46,7 +46,7 @@ class Jitter:
 
     def __call__(self, rng: Any, batch: Any) -> Any:
         image = batch["image"]
-        return {**batch, "image": image + 20 * jax.random.normal(rng, image.shape)}
+        return {**batch, "image": image + 40 * jax.random.uniform(rng, image.shape)}
 
 
 def waves(rng: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
@@ -99,7 +99,7 @@ class Classify:
         return jnp.sum(losses * mask) / jnp.maximum(weight, 1), Aux(metrics, collections, weight)
 
     def evaluate(self, params: Any, collections: Any, batch: Any, rng: Any) -> Mapping[str, Mean]:
-        draw = lambda key: jax.random.normal(key, batch["image"].shape[1:])  # noqa: E731
+        draw = lambda key: jax.random.uniform(key, batch["image"].shape[1:])  # noqa: E731
         noise = 255 * self.noise * jax.vmap(draw)(example_keys(rng, batch))
         variables = {"params": params, **collections}
         logits = self.model.apply(variables, batch["image"] + noise, train=False)
@@ -168,9 +168,12 @@ def advance(
     compiled = compiled or compile_train(run, state)
     arrays = run.parallel.put_arrays(run.dataset.arrays if run.on_device else {})
     history: dict[str, list[np.ndarray]] = {}
-    with closing(Feeds(run, start)) as feeds:
-        for count in calls:
-            feed = feeds.take(count)
+    ends = dict(zip(np.cumsum([start, *calls[:-1]]).tolist(), calls, strict=True))
+    with closing(Feeds(run, start, ends.__getitem__)) as feeds:
+        for index in range(len(calls)):
+            count, feed = feeds.take()
+            if index + 1 < len(calls):
+                feeds.look_ahead()
             state, packed = compiled(run.trial, state, arrays, feed, np.int32(count))
             for name, mean in run.parallel.to_host(packed).means().items():
                 history.setdefault(name, []).append(mean.compute()[:count])

@@ -124,7 +124,7 @@ def test_the_next_best_stands_in_for_the_best(folder):
     assert_restores(folder, "best", step=3, damaged=[2])
     flip(files(folder / "1" / "state" / "d")[0], 40)
     (folder / "3" / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="(?s)step 3: .*step 2: .*step 1: "):
+    with pytest.raises(CheckpointError, match=r"(?s)step 3: .*step 2: .*step 1: "):
         restore(folder, state(0), "best")
 
 

@@ -56,5 +56,5 @@ def test_the_lock_is_free_again_after_use(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_a_user_error(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(UserError, match="--workdir"), WorkdirLock(tmp_path / "run"):
+    with pytest.raises(UserError, match="choose another folder"), WorkdirLock(tmp_path / "run"):
         pass

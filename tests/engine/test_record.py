@@ -303,5 +303,8 @@ def test_a_full_disk_ends_the_run_with_whole_files(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_a_user_error(tmp_path):
     (tmp_path / "run").write_text("")
-    with pytest.raises(UserError, match="--workdir"), Record(tmp_path / "run") as record:
+    with (
+        pytest.raises(UserError, match="choose another folder"),
+        Record(tmp_path / "run") as record,
+    ):
         record.config({})

@@ -62,10 +62,12 @@ TRANSPOSE = {
 
 
 def assert_equals_flax(ours, flax_layer, space, dtype, rtol, atol):
-    """Same initial parameters; same value, input gradient and parameter gradients."""
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *space, 4)), dtype)
-    variables = flax_layer.init(jax.random.key(0), x)
-    jax.tree.map(np.testing.assert_array_equal, ours.init(jax.random.key(0), x), variables)
+    """Same parameters; same value, input gradient and parameter gradients."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *space, 4)), dtype)
+    shapes = jax.eval_shape(flax_layer.init, jax.random.key(0), x)
+    assert jax.eval_shape(ours.init, jax.random.key(0), x) == shapes
+    variables = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), dtype), shapes)
 
     def value_and_gradients(layer):
         shape = jax.eval_shape(layer.apply, variables, x).shape
@@ -84,6 +86,15 @@ def assert_equals_flax(ours, flax_layer, space, dtype, rtol, atol):
 
 def space_of(arguments):
     return (7, 6)[: len(arguments["kernel_size"])]
+
+
+def test_initialisation_is_flax():
+    x, key = jnp.ones((1, 4, 4, 4)), jax.random.key(0)
+    for ours, flax_layer in (
+        (Conv(4, (3, 3)), nn.Conv(4, (3, 3))),
+        (ConvTranspose(4, (3, 3), strides=2), nn.ConvTranspose(4, (3, 3), strides=(2, 2))),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, ours.init(key, x), flax_layer.init(key, x))
 
 
 @pytest.mark.parametrize("case", CONV)

@@ -76,8 +76,14 @@ class CutMix:
 
 
 def _beta(rng: PRNGKeyArray, alpha: float, batch: Batch) -> Float[Array, " batch"]:
-    keys = example_keys(rng, batch)
-    return jax.vmap(lambda key: jax.random.beta(key, alpha, alpha, dtype=jnp.float32))(keys)
+    """Beta(alpha, alpha) as the share of one of two gammas, drawn by one sampler for both:
+    `jax.random.beta` has two, and their compilation is most of a mixing transform's."""
+
+    def draw(key: PRNGKeyArray) -> Float[Array, ""]:
+        first, second = jax.random.loggamma(key, alpha, (2,), jnp.float32)
+        return jax.nn.sigmoid(first - second)
+
+    return jax.vmap(draw)(example_keys(rng, batch))
 
 
 def _interval(rng: PRNGKeyArray, length: int, share: Float[Array, ""]) -> Array:
