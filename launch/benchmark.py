@@ -11,7 +11,7 @@ from typing import Any
 
 from research import command_line
 from research.command_line import DONE
-from research.engine.errors import UserError
+from research.errors import UserError
 
 _EXAMPLES = """examples:
   python -m launch.benchmark --config experiments/vision/lenet_mnist.py

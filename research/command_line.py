@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, final
 
-from research.engine.errors import NonFiniteError, UserError
 from research.engine.suggestion import did_you_mean
+from research.errors import NonFiniteError, UserError
 
 DONE, UNEXPECTED, MISTAKE, NON_FINITE, STOPPED = 0, 1, 2, 3, 75
 

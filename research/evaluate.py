@@ -5,7 +5,7 @@ from pathlib import Path
 
 from research import command_line
 from research.command_line import DONE
-from research.engine.errors import UserError
+from research.errors import UserError
 
 _EXAMPLES = """examples:
   python -m research.evaluate --workdir runs/lenet

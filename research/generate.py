@@ -9,7 +9,7 @@ from typing import Any
 
 from research import command_line
 from research.command_line import DONE
-from research.engine.errors import UserError
+from research.errors import UserError
 from research.evaluate import add_step
 
 _EXAMPLES = """examples:

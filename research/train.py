@@ -9,7 +9,7 @@ from typing import Any
 
 from research import command_line
 from research.command_line import DONE, STOPPED
-from research.engine.errors import UserError
+from research.errors import UserError
 
 _EXAMPLES = """examples:
   python -m research.train --config experiments/vision/lenet_digits.py --workdir runs/digits

@@ -11,7 +11,7 @@ import pytest
 
 from research import command_line, evaluate, generate, preview, train
 from research.command_line import make_parser, split_overrides
-from research.engine.errors import NonFiniteError, UserError
+from research.errors import NonFiniteError, UserError
 from tests.commands import run_command
 
 COMMANDS = {"train": train, "preview": preview, "evaluate": evaluate, "generate": generate}

@@ -21,9 +21,11 @@ def mylab(tmp_path, monkeypatch):
     for code in re.findall(r"```python\n(# mylab/.*?)```", README, re.DOTALL):
         file = re.match(r"# mylab/(\w+\.py)", code)
         (package / file[1]).write_text(code)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield package
-    for name in [name for name in sys.modules if name.startswith("mylab")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         del sys.modules[name]
 
 

@@ -54,7 +54,7 @@ def final_state(workdir: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_killed_run_ends_with_the_same_bits(config, tmp_path, data_dir):
     # Probes read the state and take a while; they are no part of it.
-    given = {"probes": {}}
+    given = {"probes": {}, "reference": None}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert train.run(arguments(config, whole, data_dir, **given)) == 0
     killed("steps", 3, arguments(config, cut, data_dir, **given))

@@ -2,8 +2,9 @@
 
 Grill et al. 2020: an online network predicts what a slowly following teacher makes of another view
 of the same image; there are no negatives. The views are random affine maps. The probe is that of
-selfsupervised/rotation_mnist; `test/feature_std` tells a collapse (0) from features that are spread
-out (towards 1).
+selfsupervised/rotation_mnist, on 10,000 training images. `feature_std`, of the projections in
+training, tells a collapse (0) from a spread over all directions (1); `linear/feature_std` is that
+of the backbone's features, which are not negative and so stay below.
 
     python -m research.train --config experiments/selfsupervised/byol_mnist.py --workdir runs/byol
 
@@ -52,6 +53,7 @@ def get_config() -> ConfigDict:
                         "train": train,
                         "test": test,
                         "transforms": pixels,
+                        "max_train": 10_000,
                     },
                 },
             },

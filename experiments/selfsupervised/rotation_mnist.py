@@ -1,8 +1,9 @@
 """Rotation prediction on MNIST without labels, then a linear probe on frozen features.
 
 Gidaris et al. 2018: a network that tells how far an image was turned learns features of what is
-in it. The probe is a multinomial logistic regression on the backbone's average-pooled features; the
-same probe is fitted to raw pixels and to the features of the untrained network.
+in it. The probe is a multinomial logistic regression on the backbone's average-pooled features of
+10,000 training images; the same probe is fitted to raw pixels and to the features of the untrained
+network.
 
     python -m research.train --config experiments/selfsupervised/rotation_mnist.py \\
         --workdir runs/rotation
@@ -41,6 +42,7 @@ def get_config() -> ConfigDict:
                         "train": train,
                         "test": test,
                         "transforms": pixels,
+                        "max_train": 10_000,
                     },
                 },
             },

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from research.data.dataset import Dataset
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.engine.checkpoint import Checkpoints
-from research.engine.errors import NonFiniteError
 from research.engine.experiment import EarlyStopping
 from research.engine.files import check_space
 from research.engine.objective import HasShow, Objective, Probe
@@ -25,6 +24,7 @@ from research.engine.parallel import Parallel
 from research.engine.program import evaluation_key
 from research.engine.record import Record
 from research.engine.state import TrainState
+from research.errors import NonFiniteError
 
 ORBAX_BYTES = 2**20  # for what a checkpoint holds beside its arrays
 

@@ -38,7 +38,7 @@ from research.engine.checkpoint_manifest import (
     read_manifest,
     write_manifest,
 )
-from research.engine.errors import UserError
+from research.errors import UserError
 
 __all__ = [
     "CheckpointError",

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import jax
 
-from research.engine.errors import UserError
+from research.errors import UserError
 
 FORMAT = 1
 FILE_NAME = "manifest.json"

@@ -18,10 +18,10 @@ from research.engine.component import (
     parameters_of,
 )
 from research.engine.duration import Duration
-from research.engine.errors import UserError
 from research.engine.setting import SCALARS, describe, is_settings, join, settings_of
 from research.engine.setting import setting as setting
 from research.engine.suggestion import did_you_mean
+from research.errors import UserError
 
 
 def check(value: Any, hint: Any, path: str) -> Any:

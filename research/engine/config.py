@@ -10,9 +10,9 @@ from research.engine.component import build as build
 from research.engine.config_file import parse_value, read_file, set_place
 from research.engine.consistency import check_together, hand_down_dtype
 from research.engine.duration import Duration
-from research.engine.errors import UserError
 from research.engine.experiment import Experiment
 from research.engine.setting import describe, settings_of
+from research.errors import UserError
 
 
 def load(location: str, overrides: Sequence[tuple[str, str]] = ()) -> Experiment:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from research.engine.errors import UserError
 from research.engine.suggestion import did_you_mean
+from research.errors import UserError
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 

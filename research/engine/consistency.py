@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from research.engine.component import Component, build, parameters_of
-from research.engine.errors import UserError
 from research.engine.experiment import Experiment
 from research.engine.objective import HasPlayers
 from research.engine.rules import compile_patterns
 from research.engine.suggestion import did_you_mean
+from research.errors import UserError
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MESH_AXES = ("data", "fsdp", "tensor")

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from research.engine.checkpoint import list_steps
-from research.engine.errors import NonFiniteError
 from research.engine.files import write_atomically, write_json
 from research.engine.prepare import Prepared
+from research.errors import NonFiniteError
 
 
 def write_failure(run: Prepared, error: NonFiniteError, workdir: Path) -> None:

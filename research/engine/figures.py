@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Int
 
 from research.engine.display import Scatter
-from research.engine.errors import UserError
 from research.engine.files import write_atomically
 from research.engine.image_grid import INK, Picture
+from research.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

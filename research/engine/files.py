@@ -13,7 +13,7 @@ from typing import Any, final
 import jax
 import numpy as np
 
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self, final
 
-from research.engine.errors import UserError
 from research.engine.files import cannot_write, encode_json, write_all
+from research.errors import UserError
 
 
 @final

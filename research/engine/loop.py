@@ -30,7 +30,6 @@ from research.engine.checkpoint import (
 )
 from research.engine.clock import Clock
 from research.engine.config import build, to_plain
-from research.engine.errors import NonFiniteError
 from research.engine.evaluation import first_batch
 from research.engine.experiment import Experiment
 from research.engine.failure import write_failure
@@ -43,6 +42,7 @@ from research.engine.record import Record
 from research.engine.state import TrainState
 from research.engine.stopping import StopSignal
 from research.engine.window import Window
+from research.errors import NonFiniteError
 
 
 @dataclass(frozen=True)

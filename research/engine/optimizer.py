@@ -8,10 +8,10 @@ import optax
 from optax import contrib
 
 from research.engine.duration import Steps
-from research.engine.errors import UserError
 from research.engine.experiment import Optimizer, Schedule
 from research.engine.objective import Params
 from research.engine.rules import apply_rules, path_of
+from research.errors import UserError
 
 _DECOUPLED = ("adamw", "lion", "muon")
 

@@ -14,12 +14,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from research.engine.errors import UserError
 from research.engine.experiment import Experiment
 from research.engine.rules import apply_rules, path_of
-
-DEVICE_AXIS = "devices"
-"""The axis that pmap names; layers with batch statistics average over it."""
+from research.errors import UserError
+from research.nn.devices import DEVICE_AXIS
 
 _SMALLEST_SPLIT = 4096
 """Parameters with fewer elements are copied to every device: splitting them costs more."""

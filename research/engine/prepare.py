@@ -11,13 +11,13 @@ import numpy as np
 from research.data.dataset import Dataset
 from research.data.pipeline import Order
 from research.engine.duration import Steps
-from research.engine.errors import UserError
 from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
 from research.engine.experiment import Experiment
 from research.engine.parallel import Parallel, make_parallel
 from research.engine.program import Program, Trial, make_program
 from research.engine.state import TrainState
 from research.engine.suggestion import did_you_mean
+from research.errors import UserError
 
 
 @dataclass(frozen=True)

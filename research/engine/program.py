@@ -14,7 +14,6 @@ from research.data.augment.transform import apply_transforms
 from research.data.dataset import Dataset
 from research.engine.config import build
 from research.engine.duration import Steps
-from research.engine.errors import UserError
 from research.engine.experiment import Experiment
 from research.engine.metrics import Mean, Packed, pack
 from research.engine.objective import HasPlayers, Objective, Params
@@ -28,6 +27,7 @@ from research.engine.step import (
     players_of,
     train_step,
 )
+from research.errors import UserError
 
 Trial = Mapping[str, Any]
 _EVALUATION_KEY = 0x5EED  # folded into the seed's key for everything but training

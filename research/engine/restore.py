@@ -14,7 +14,6 @@ from research.engine import checkpoint
 from research.engine.actions import Moment
 from research.engine.config import build, check_experiment
 from research.engine.duration import Steps
-from research.engine.errors import UserError
 from research.engine.experiment import Checkpoints, Experiment, Parallelism
 from research.engine.files import read_json
 from research.engine.loop import measuring_actions
@@ -24,6 +23,7 @@ from research.engine.prepare import prepare, trial_arrays
 from research.engine.program import make_program
 from research.engine.record import Record
 from research.engine.state import TrainState
+from research.errors import UserError
 
 Which = int | Literal["latest", "best"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 def path_of(key_path: tuple[Any, ...]) -> str:

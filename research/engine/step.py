@@ -11,7 +11,6 @@ from jax import lax
 from jaxtyping import PRNGKeyArray
 
 from research.data.augment.transform import Transform, apply_transforms
-from research.engine.errors import UserError
 from research.engine.metrics import Mean
 from research.engine.objective import (
     Batch,
@@ -23,6 +22,7 @@ from research.engine.objective import (
     Player,
 )
 from research.engine.state import TrainState
+from research.errors import UserError
 
 Optimizers = Mapping[str, optax.GradientTransformation]
 Metrics = dict[str, Mean]

@@ -6,8 +6,8 @@ from typing import Any, final
 
 import numpy as np
 
-from research.engine.errors import NonFiniteError
 from research.engine.metrics import Mean, Packed, compute
+from research.errors import NonFiniteError
 
 
 @final

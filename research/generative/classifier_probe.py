@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.engine.display import Images
-from research.engine.errors import UserError
 from research.engine.objective import (
     Batch,
     Collections,
@@ -19,6 +18,7 @@ from research.engine.objective import (
     Params,
     Variables,
 )
+from research.errors import UserError
 
 _BATCH_SIZE = 500
 

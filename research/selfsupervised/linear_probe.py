@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from research.engine.errors import UserError
 from research.engine.objective import Batch, HasFeatures, Objective, Variables
+from research.errors import UserError
 from research.selfsupervised.byol import feature_std
 
 _BATCH_SIZE = 500

@@ -10,9 +10,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.engine.display import Displays, Images
-from research.engine.errors import UserError
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.errors import UserError
 
 _NUM_ROTATIONS = 4
 _DISPLAYED = 6

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.data.tokenizers import Tokenizer
 from research.engine.display import Displays, Text
-from research.engine.errors import UserError
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.errors import UserError
 from research.sequence.sampling import sample
 
 SHOWN_TOKENS = 200

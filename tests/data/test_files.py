@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from research.data.files import find, read_bytes, read_text
-from research.engine.errors import UserError
+from research.errors import UserError
 
 PACK = {".gz": gzip.compress, ".xz": lzma.compress}
 

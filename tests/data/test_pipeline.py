@@ -20,7 +20,7 @@ from research.data.pipeline import (
     evaluation_batches,
     process_share,
 )
-from research.engine.errors import UserError
+from research.errors import UserError
 
 sizes = st.integers(1, 200)
 GOLDEN = [6, 0, 4, 2, 5]

@@ -29,7 +29,7 @@ from research.data.sources import (
     Tfds,
 )
 from research.data.tokenizers import Byte, Char, Word
-from research.engine.errors import UserError
+from research.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
 LABELS = np.asarray([3, 1, 4, 1, 5], np.uint8)

@@ -18,7 +18,7 @@ from research.data.tokenizers import (
     below,
     train_byte_pair_encoding,
 )
-from research.engine.errors import UserError
+from research.errors import UserError
 
 CORPUS = ["low lower lowest, newer newest: the newest's 12 lows\n" * 3, "wider  Wörter\t\n東京 🙂"]
 ALPHABET = "cab \nZé🙂"

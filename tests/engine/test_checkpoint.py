@@ -22,7 +22,7 @@ from research.engine.checkpoint import (
     restore,
     set_aside_damaged,
 )
-from research.engine.errors import UserError
+from research.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

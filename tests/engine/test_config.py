@@ -17,7 +17,7 @@ from research.engine import config
 from research.engine.component import Component
 from research.engine.config_file import set_place
 from research.engine.duration import Duration
-from research.engine.errors import UserError
+from research.errors import UserError
 from tests.commands import run_command
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -6,7 +6,7 @@ from PIL import Image
 
 from research.engine.display import Images, Scatter, Text
 from research.engine.draw import encode_png, save_displays
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 def test_displays_are_saved_under_their_names(tmp_path):

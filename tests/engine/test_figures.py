@@ -9,7 +9,7 @@ from PIL import Image
 
 from research.engine import figures
 from research.engine.display import Scatter
-from research.engine.errors import UserError
+from research.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from research.engine.errors import UserError
 from research.engine.files import check_space, write_atomically
+from research.errors import UserError
 
 
 def test_a_crash_before_the_replacement_leaves_the_old_file(tmp_path, monkeypatch):

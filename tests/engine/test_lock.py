@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from research.engine.errors import UserError
 from research.engine.lock import WorkdirLock
+from research.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 

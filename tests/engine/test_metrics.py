@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from research.engine.errors import NonFiniteError
 from research.engine.metrics import Mean, accuracy, compute, cross_entropy, mean_of, merge, pack
 from research.engine.window import Window
+from research.errors import NonFiniteError
 
 VALUES = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=30)
 

@@ -13,9 +13,9 @@ import pytest
 
 from research.engine.checks import check_settings
 from research.engine.duration import Steps
-from research.engine.errors import UserError
 from research.engine.experiment import Optimizer
 from research.engine.optimizer import make_optimizer, make_schedule
+from research.errors import UserError
 
 STEPS = Steps(total=100, per_epoch=10, batch_size=4)
 RATE = 0.1

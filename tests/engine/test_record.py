@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from research.engine.display import Images, Scatter, Text
-from research.engine.errors import UserError
 from research.engine.files import read_json
 from research.engine.record import Record, read_metrics, read_result, read_timing
+from research.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -272,7 +272,7 @@ def test_a_full_device_is_a_user_error(tmp_path):
 FILL_THE_DISK = """
 import sys
 from pathlib import Path
-from research.engine.errors import UserError
+from research.errors import UserError
 from research.engine.record import Record, read_metrics
 
 workdir = Path(sys.argv[1])

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from research.engine.errors import UserError
 from research.engine.rules import apply_rules, compile_patterns, path_of
+from research.errors import UserError
 
 PARAMS = {
     "encoder": {"block_0": {"kernel": np.zeros(2), "bias": np.zeros(1)}},

@@ -12,11 +12,11 @@ import pytest
 import small
 
 from research.engine.duration import Steps
-from research.engine.errors import UserError
 from research.engine.metrics import Mean
 from research.engine.objective import Aux, Player
 from research.engine.program import Program
 from research.engine.step import StepSettings, init_state, train_step
+from research.errors import UserError
 
 RATE = 0.1
 BATCH = small.Examples(16).open(None).arrays

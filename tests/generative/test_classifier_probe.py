@@ -9,7 +9,7 @@ import pytest
 
 import research.engine.restore
 from research.engine.display import Images, Text
-from research.engine.errors import UserError
+from research.errors import UserError
 from research.generative import ClassifierProbe
 from research.generative.classifier_probe import shares
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from research.data.dataset import Dataset
-from research.engine.errors import UserError
+from research.errors import UserError
 from research.selfsupervised import LinearProbe
 
 

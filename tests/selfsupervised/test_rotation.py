@@ -8,8 +8,8 @@ from flax import linen as nn
 from scipy.special import log_softmax
 
 from research.engine import metrics
-from research.engine.errors import UserError
 from research.engine.objective import HasFeatures, HasShow, Objective
+from research.errors import UserError
 from research.selfsupervised import RotationPrediction
 from research.selfsupervised.rotation import rotations
 

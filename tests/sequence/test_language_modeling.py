@@ -11,9 +11,9 @@ import optax
 import pytest
 
 from research.data.tokenizers import Char
-from research.engine.errors import UserError
 from research.engine.metrics import compute, merge
 from research.engine.objective import HasGenerate, HasShow, Objective
+from research.errors import UserError
 from research.sequence import GPT, LanguageModeling
 
 ALPHABET = "\nabcdefghi"

@@ -11,7 +11,7 @@ import numpy as np
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import did_you_mean, find, is_compressed, read_bytes
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from research.data.dataset import Dataset
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find, is_compressed, read_bytes
 from research.data.sources.arrays import as_model_input, check_lengths
-from research.engine.errors import UserError
+from research.errors import UserError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 

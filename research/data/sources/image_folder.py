@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
 from research.data.files import did_you_mean, find
-from research.engine.errors import UserError
+from research.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGES_A_PIECE = 512

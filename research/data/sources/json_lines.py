@@ -13,7 +13,7 @@ from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import did_you_mean, find, read_text
 from research.data.tokenizers.base import Tokenizer, below, files_of
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from research.data.dataset import Arrays, Dataset, Source
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import did_you_mean, find, read_text
-from research.engine.errors import UserError
+from research.errors import UserError
 
 ROWS_A_PIECE = 10_000
 

@@ -13,7 +13,7 @@ from research.data.dataset import Dataset
 from research.data.files import did_you_mean
 from research.data.sources.arrays import as_model_input
 from research.data.sources.image_folder import square
-from research.engine.errors import UserError
+from research.errors import UserError
 
 EXAMPLES_A_PIECE = 512
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from research.data.files import default_data_dir, find
-from research.engine.errors import UserError
+from research.errors import UserError
 
 Ids = Sequence[int] | Int[np.ndarray, " tokens"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from research.data.tokenizers.base import Ids, check_ids
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 @dataclass(frozen=True)

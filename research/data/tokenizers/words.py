@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from research.data.files import read_text
 from research.data.tokenizers.base import Ids, check_ids, find_file
-from research.engine.errors import UserError
+from research.errors import UserError
 
 
 @dataclass(frozen=True)
