@@ -62,7 +62,7 @@ def get_config(variant: str = "cpu") -> ConfigDict:
             "duration": "5000 steps" if gpu else "2000 steps",
             "optimizer": {
                 "name": "adamw",
-                "learning_rate": 1e-3,
+                "learning_rate": 1e-3 if gpu else 3e-3,
                 "b2": 0.99,
                 "weight_decay": 0.1,
                 "clip_norm": 1.0,
