@@ -8,7 +8,7 @@ network.
     python -m research.train --config experiments/selfsupervised/rotation_mnist.py \\
         --workdir runs/rotation
 
-Expected: PROBE (TIME on 2 CPU cores). Data: `mnist/`.
+Not yet measured to its end. Data: `mnist/`.
 """
 
 from ml_collections import ConfigDict
