@@ -28,10 +28,6 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def requested(self) -> bool:
-        """Whether this process was told to stop."""
-        return self._seen
-
     def agreed(self) -> bool:
         """Whether any process was told to stop; all processes must ask at the same step."""
         if jax.process_count() == 1:
