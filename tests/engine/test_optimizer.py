@@ -1,8 +1,5 @@
 """Every optimizer, schedule and rule against plain NumPy in float64."""
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +13,7 @@ from research.engine.duration import Steps
 from research.engine.experiment import Optimizer
 from research.engine.optimizer import make_optimizer, make_schedule
 from research.errors import UserError
+from tests.parity import load_table
 
 STEPS = Steps(total=100, per_epoch=10, batch_size=4)
 RATE = 0.1
@@ -171,15 +169,6 @@ def test_muon_knows_the_matrices_of_every_kind_of_kernel():
     )
 
 
-def reference_table() -> dict[str, Any]:
-    root = os.environ.get("RESEARCH_PARITY_DIR")
-    folder = Path(root) if root else Path(__file__).parents[3] / "shared" / "parity"
-    file = folder / "more" / "tables" / "optimisers.json"
-    if not file.is_file():
-        pytest.skip(f"no {file}; RESEARCH_PARITY_DIR names the folder with more/tables")
-    return json.loads(file.read_text())
-
-
 PYTORCHS = {
     "sgd": {"name": "sgd"},
     "sgd_momentum_wd": {"name": "momentum", "weight_decay": 0.01},
@@ -195,7 +184,7 @@ PYTORCHS = {
 
 @pytest.mark.parametrize("name", PYTORCHS)
 def test_eight_steps_are_those_of_pytorch(name):
-    table = reference_table()
+    table = load_table("optimisers")
     params = {"kernel": np.asarray(table["inputs"]["start"])}
     grads = [{"kernel": np.asarray(grad)} for grad in table["inputs"]["gradients"]]
     optimizer = make_optimizer(settings(**PYTORCHS[name]), params, STEPS)
@@ -216,7 +205,9 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_are_those_of_pytorch(name):
-    rates = reference_table()["outputs"][name][:11]  # PyTorch's cosine rises again after its end
+    rates = load_table("optimisers")["outputs"][name][
+        :11
+    ]  # PyTorch's cosine rises again after its end
     optimizer = settings(learning_rate=0.5, schedule=SCHEDULES[name])
     schedule = make_schedule(optimizer, Steps(10, 10, 4))
     np.testing.assert_allclose([schedule(step) for step in range(11)], rates, rtol=1e-5)

@@ -1,20 +1,12 @@
 """DCGAN's networks against PyTorch's, in size and in numbers."""
 
-import hashlib
-import json
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from research.generative import DCGANDiscriminator, DCGANGenerator
-
-FOLDER = Path(
-    os.environ.get("RESEARCH_PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity")
-)
+from tests.parity import Fixture
 
 
 def num_params(model, shape):
@@ -40,76 +32,40 @@ def test_refuses_an_image_size_it_cannot_double_to():
         DCGANGenerator(4, (28, 28, 1), (8, 4, 2)).init(jax.random.key(0), jnp.zeros((1, 4)))
 
 
-class Fixture:
-    """A published model's parameters, drawn as the fixtures' README says, and its outputs."""
-
-    def __init__(self, name):
-        path = FOLDER / "fixtures" / f"{name}.npz"
-        if not path.exists():
-            pytest.skip(f"no parity fixtures: {path} is absent (set RESEARCH_PARITY_DIR)")
-        with np.load(path) as archive:
-            self.meta = json.loads(str(archive["meta"]))
-            self.outputs = {key: archive[key] for key in archive.files if key != "meta"}
-
-    def generator(self, name):
-        digest = hashlib.sha256(f"{self.meta['seed']}/{name}".encode()).digest()
-        return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
-
-    def draw(self, name):
-        generator, shape = self.generator(name), self.meta["params"].get(name)
-        shape = shape or self.meta["buffers"][name]
-        if len(shape) >= 2:
-            std = np.sqrt(2 / (shape[0] + np.prod(shape) / shape[0])) * self.meta["gain"]
-            return generator.normal(size=shape) * std
-        if name.endswith(("weight", "running_var")):
-            return 0.5 + generator.random(shape)
-        return 0.1 * generator.normal(size=shape)
-
-    def norm(self, name):
-        """Parameters and statistics of a batch normalisation."""
-        return (
-            {"scale": self.draw(f"{name}.weight"), "bias": self.draw(f"{name}.bias")},
-            {"mean": self.draw(f"{name}.running_mean"), "var": self.draw(f"{name}.running_var")},
-        )
-
-    def input(self):
-        return self.generator("input").normal(size=self.meta["inputs"]["input"]["shape"])
-
-
 def test_generator_equals_pytorch():
-    fixture = Fixture("dcgan_generator")
+    fixture = Fixture("fixtures/dcgan_generator")
     # The first transposed convolution sees one position: a dense layer to 4×4×512.
-    first = fixture.draw("main.0.weight")
+    first = fixture.param("main.0.weight")
     params = {"dense": {"kernel": first.transpose(0, 2, 3, 1).reshape(100, -1)}}
     statistics = {}
     for i in range(4):
-        kernel = fixture.draw(f"main.{3 * i + 3}.weight")
+        kernel = fixture.param(f"main.{3 * i + 3}.weight")
         params[f"conv_{i}"] = {"kernel": kernel.transpose(2, 3, 0, 1)[::-1, ::-1]}
         params[f"norm_{i}"], statistics[f"norm_{i}"] = fixture.norm(f"main.{3 * i + 1}")
-    expected = fixture.outputs["image"]
     with jax.enable_x64(True):
         variables = jax.tree.map(jnp.asarray, {"params": params, "batch_stats": statistics})
-        latents = jnp.asarray(fixture.input().reshape(-1, 100))
+        latents = jnp.asarray(fixture.input("input").reshape(-1, 100))
         images = jax.jit(DCGANGenerator(dtype="float64").apply)(variables, latents)
         got = 2 * np.asarray(images).transpose(0, 3, 1, 2) - 1
-    np.testing.assert_allclose(got[..., ::7], expected, rtol=0, atol=1e-9 * expected.std())
+    fixture.assert_equal(got[..., ::7], "image")
 
 
 def test_discriminator_equals_pytorch():
-    fixture = Fixture("dcgan_discriminator")
+    fixture = Fixture("fixtures/dcgan_discriminator")
     params, statistics = {}, {}
     for i, place in enumerate((0, 2, 5, 8)):
-        kernel = fixture.draw(f"main.{place}.weight")
+        kernel = fixture.param(f"main.{place}.weight")
         params[f"conv_{i}"] = {"kernel": kernel.transpose(2, 3, 1, 0)}
         if i > 0:
             params[f"norm_{i}"], statistics[f"norm_{i}"] = fixture.norm(f"main.{place + 1}")
     # The last convolution sees one position: a dense layer on 4×4×512.
-    params["head"] = {"kernel": fixture.draw("main.11.weight").transpose(2, 3, 1, 0).reshape(-1, 1)}
-    expected = fixture.outputs["probability"]
+    params["head"] = {
+        "kernel": fixture.param("main.11.weight").transpose(2, 3, 1, 0).reshape(-1, 1)
+    }
     with jax.enable_x64(True):
         variables = jax.tree.map(jnp.asarray, {"params": params, "batch_stats": statistics})
-        images = jnp.asarray(fixture.input().transpose(0, 2, 3, 1))
+        images = jnp.asarray(fixture.input("input").transpose(0, 2, 3, 1))
         # The network reads images in [0, 1] and rescales them to PyTorch's [-1, 1].
         logits = jax.jit(DCGANDiscriminator(dtype="float64").apply)(variables, (images + 1) / 2)
         got = np.asarray(jax.nn.sigmoid(logits))
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9 * expected.std())
+    fixture.assert_equal(got, "probability")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from research.nn.attention import MultiHeadAttention, dot_product_attention
+from tests.parity import Fixture
 
 BATCH, LENGTH, HEADS, HEAD_DIM = 2, 6, 2, 4
 
@@ -30,9 +31,9 @@ def numpy_attention(query, key, value, visible):
     return out
 
 
-def test_equals_pytorch(parity):
+def test_equals_pytorch():
     """torch.nn.MultiheadAttention with its own query, key and value, some keys padded."""
-    fixture = parity("multihead_attention")
+    fixture = Fixture("fixtures/multihead_attention")
     with jax.enable_x64(True):
         layer = MultiHeadAttention(num_heads=4, param_dtype=jnp.float64)
         params = {
@@ -51,8 +52,7 @@ def test_equals_pytorch(parity):
             key_mask=jnp.asarray(~fixture.input("key_padding_mask")),
         )
         assert output.dtype == jnp.float64
-        tolerance = 1e-9 * fixture.meta["outputs"]["output"]["std"]
-        np.testing.assert_allclose(output, fixture.outputs["output"], rtol=0, atol=tolerance)
+        fixture.assert_equal(output, "output")
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -8,6 +8,7 @@ import pytest
 
 from research.nn.mlp import MLP
 from research.nn.transformer import Block, Transformer
+from tests.parity import Fixture
 
 TINY = {"num_layers": 3, "num_heads": 2, "mlp_dim": 16}
 
@@ -16,9 +17,9 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def test_first_blocks_of_gpt2(parity):
+def test_first_blocks_of_gpt2():
     """Statistics of the first two blocks' outputs, in float64."""
-    fixture = parity("gpt2")
+    fixture = Fixture("fixtures/gpt2")
     features, heads = fixture.meta["config"]["n_embd"], fixture.meta["config"]["n_head"]
 
     def block_params(layer):

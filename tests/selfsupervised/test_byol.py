@@ -1,11 +1,7 @@
 """BYOL: published numbers, what learns, what follows, and what an evaluation depends on."""
 
-import hashlib
-import json
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +13,7 @@ from research.engine import metrics
 from research.engine.objective import HasAfterUpdate, HasFeatures, HasShow, Objective
 from research.selfsupervised import BYOL, ProjectionMLP
 from research.selfsupervised.byol import feature_std, regression_losses
-
-FOLDER = Path(
-    os.environ.get("RESEARCH_PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity")
-)
+from tests.parity import Fixture, load_table
 
 
 class Backbone(nn.Module):
@@ -197,10 +190,7 @@ def test_feature_std_is_1_for_spread_and_0_for_collapsed_features():
 
 
 def test_loss_of_one_view_equals_the_published_value_and_gradient():
-    path = FOLDER / "more" / "tables" / "contrastive_losses.json"
-    if not path.exists():
-        pytest.skip(f"no parity tables: {path} is absent (set RESEARCH_PARITY_DIR)")
-    table = json.loads(path.read_text())
+    table = load_table("contrastive_losses")
     a, b = (np.asarray(table["inputs"][name], np.float64) for name in "ab")
     expected = table["outputs"]["byol_half"]
     with jax.enable_x64(True):
@@ -209,55 +199,24 @@ def test_loss_of_one_view_equals_the_published_value_and_gradient():
     np.testing.assert_allclose(grad, expected["grad"]["a"], rtol=0, atol=1e-12)
 
 
-class Fixture:
-    """`byol_mlp`: the projector and predictor in PyTorch, drawn as the fixtures' README says."""
+def published(fixture, network):
+    """Variables of the projector or the predictor."""
 
-    def __init__(self):
-        path = FOLDER / "more" / "fixtures" / "byol_mlp.npz"
-        if not path.exists():
-            pytest.skip(f"no parity fixtures: {path} is absent (set RESEARCH_PARITY_DIR)")
-        with np.load(path) as archive:
-            self.meta = json.loads(str(archive["meta"]))
-            self.outputs = {key: archive[key] for key in archive.files if key != "meta"}
+    def dense(place):
+        kernel = fixture.param(f"{network}.{place}.weight").T
+        return {"kernel": kernel, "bias": fixture.param(f"{network}.{place}.bias")}
 
-    def generator(self, name):
-        digest = hashlib.sha256(f"{self.meta['seed']}/{name}".encode()).digest()
-        return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
-
-    def draw(self, name):
-        generator = self.generator(name)
-        shape = self.meta["params"].get(name) or self.meta["buffers"][name]
-        if len(shape) >= 2:
-            std = np.sqrt(2 / (shape[0] + np.prod(shape) / shape[0])) * self.meta["gain"]
-            return generator.normal(size=shape) * std
-        if name.endswith(("weight", "running_var")):
-            return 0.5 + generator.random(shape)
-        return 0.1 * generator.normal(size=shape)
-
-    def variables(self, network):
-        def dense(place):
-            kernel = self.draw(f"{network}.{place}.weight").T
-            return {"kernel": kernel, "bias": self.draw(f"{network}.{place}.bias")}
-
-        norm = {"scale": self.draw(f"{network}.1.weight"), "bias": self.draw(f"{network}.1.bias")}
-        statistics = {
-            "mean": self.draw(f"{network}.1.running_mean"),
-            "var": self.draw(f"{network}.1.running_var"),
-        }
-        params = {"dense_0": dense(0), "norm": norm, "dense_1": dense(3)}
-        return {"params": params, "batch_stats": {"norm": statistics}}
-
-    def assert_equal(self, got, name):
-        expected = self.outputs[name]
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9 * expected.std(), err_msg=name)
+    norm, statistics = fixture.norm(f"{network}.1")
+    params = {"dense_0": dense(0), "norm": norm, "dense_1": dense(3)}
+    return {"params": params, "batch_stats": {"norm": statistics}}
 
 
 def test_projector_and_predictor_equal_pytorch():
-    fixture = Fixture()
+    fixture = Fixture("more/fixtures/byol_mlp")
     mlp = ProjectionMLP(256, 64, dtype="float64")
     names = {"projector": "projection", "predictor": "prediction"}
-    variables = {network: fixture.variables(network) for network in names}
-    inputs = fixture.generator("input").normal(size=(8, 512))
+    variables = {network: published(fixture, network) for network in names}
+    inputs = fixture.input("input")
     updated = {}
     with jax.enable_x64(True):
         x = jnp.asarray(inputs)

@@ -1,49 +1,16 @@
 """The published GPT-2's numbers from our GPT, parameter by parameter, in float64."""
 
-import hashlib
-import json
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from research.sequence import GPT
-
-FOLDER = Path(
-    os.environ.get("RESEARCH_PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity")
-)
-
-
-def draw(meta, name):
-    """A parameter as the fixtures' README draws it, in PyTorch's shape."""
-    digest = hashlib.sha256(f"{meta['seed']}/{name}".encode()).digest()
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
-    shape = meta["params"][name]
-    if len(shape) >= 2:
-        std = np.sqrt(2 / (shape[0] + np.prod(shape) / shape[0])) * meta["gain"]
-        return generator.normal(size=shape) * std
-    if name.endswith("weight"):
-        return 0.5 + generator.random(shape)
-    return 0.1 * generator.normal(size=shape)
-
-
-def draw_input(meta, name):
-    spec = meta["inputs"][name]
-    digest = hashlib.sha256(f"{meta['seed']}/{name}".encode()).digest()
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
-    return generator.integers(spec["low"], spec["high"], size=spec["shape"])
+from tests.parity import Fixture
 
 
 def test_gpt2_computes_the_published_logits():
-    path = FOLDER / "fixtures" / "gpt2.npz"
-    if not path.exists():
-        pytest.skip(f"no parity fixtures: {path} is absent (set RESEARCH_PARITY_DIR)")
-    with np.load(path) as archive:
-        meta, expected = json.loads(str(archive["meta"])), archive["logits"]
-    config = meta["config"]
+    fixture = Fixture("fixtures/gpt2")
+    config = fixture.meta["config"]
     heads, features = config["n_head"], config["n_embd"]
     model = GPT(
         vocab_size=config["vocab_size"],
@@ -55,7 +22,7 @@ def test_gpt2_computes_the_published_logits():
     )
 
     def torch(name):
-        return draw(meta, f"transformer.{name}")
+        return fixture.param(f"transformer.{name}")
 
     def norm(name):
         return {"scale": torch(f"{name}.weight"), "bias": torch(f"{name}.bias")}
@@ -85,10 +52,9 @@ def test_gpt2_computes_the_published_logits():
         "position_embedding": {"embedding": torch("wpe.weight")},
         "transformer": {**blocks, "norm": norm("ln_f")},
     }
-    tokens = draw_input(meta, "input_ids")
+    tokens = fixture.input("input_ids")
     with jax.enable_x64(True):
         # Shapes are compared too: parameters of another shape raise.
         logits = jax.jit(model.apply)({"params": params}, jnp.asarray(tokens))
-    step = int(meta["outputs"]["logits"]["slice"].partition("::")[2].rstrip("]"))
-    error = np.abs(np.asarray(logits)[..., ::step] - expected).max()
-    assert error < 1e-9 * meta["outputs"]["logits"]["std"]
+    # The fixture keeps every 589th of the 50257 logits.
+    fixture.assert_equal(np.asarray(logits)[..., ::589], "logits")

@@ -1,20 +1,12 @@
 """Image models: published sizes and numbers, shapes, and their settings' effects."""
 
-import hashlib
-import json
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from research.vision import ConvNet, LeNet
-
-FOLDER = Path(
-    os.environ.get("RESEARCH_PARITY_DIR", Path(__file__).parents[3] / "shared" / "parity")
-)
+from tests.parity import Fixture
 
 
 def num_params(model, shape):
@@ -66,38 +58,19 @@ def test_convnet_averages_its_last_stage():
     assert logits.shape == (3, 10)
 
 
-def draw(meta, name):
-    """A parameter as the fixtures' README draws it, in PyTorch's shape."""
-    generator = _generator(meta, name)
-    shape = meta["params"][name]
-    if len(shape) < 2:
-        return 0.1 * generator.normal(size=shape)
-    std = np.sqrt(2 / (shape[0] + np.prod(shape) / shape[0])) * meta["gain"]
-    return generator.normal(size=shape) * std
-
-
-def _generator(meta, name):
-    digest = hashlib.sha256(f"{meta['seed']}/{name}".encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
-
-
 def test_lenet_equals_pytorch():
-    path = FOLDER / "more" / "fixtures" / "adversarial_lenet.npz"
-    if not path.exists():
-        pytest.skip(f"no parity fixtures: {path} is absent (set RESEARCH_PARITY_DIR)")
-    with np.load(path) as archive:
-        meta, expected = json.loads(str(archive["meta"])), archive["logits"]
+    fixture = Fixture("more/fixtures/adversarial_lenet")
     params = {}
     for ours, theirs in {"conv_0": "conv1", "conv_1": "conv2"}.items():
-        kernel, bias = draw(meta, f"{theirs}.weight"), draw(meta, f"{theirs}.bias")
+        kernel, bias = fixture.param(f"{theirs}.weight"), fixture.param(f"{theirs}.bias")
         params[ours] = {"kernel": kernel.transpose(2, 3, 1, 0), "bias": bias}
     for ours, theirs in {"dense_0": "fc1", "dense_1": "fc2", "head": "fc3"}.items():
-        kernel, bias = draw(meta, f"{theirs}.weight"), draw(meta, f"{theirs}.bias")
+        kernel, bias = fixture.param(f"{theirs}.weight"), fixture.param(f"{theirs}.bias")
         params[ours] = {"kernel": kernel.T, "bias": bias}
     # PyTorch flattens channels, rows, columns.
     first = params["dense_0"]
     first["kernel"] = first["kernel"].reshape(16, 5, 5, 120).transpose(1, 2, 0, 3).reshape(400, 120)
-    images = _generator(meta, "input").random(meta["inputs"]["input"]["shape"])
+    images = fixture.input("input").transpose(0, 2, 3, 1)
     with jax.enable_x64(True):
-        logits = LeNet(dtype="float64").apply({"params": params}, images.transpose(0, 2, 3, 1))
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-9 * expected.std())
+        logits = LeNet(dtype="float64").apply({"params": params}, images)
+    fixture.assert_equal(logits, "logits")
