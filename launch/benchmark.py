@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     from research.data.files import default_data_dir
     from research.engine.progress import table
 
-    data_dir = options.data_dir or default_data_dir()
+    data_dir = default_data_dir()
     results = measure(experiment, data_dir, options.steps, options.repeats)
     table("Benchmark", ("quantity", "value"), list(results.items()))
     print(json.dumps(results))

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, final
 
 from research.engine.suggestion import did_you_mean
@@ -47,6 +46,13 @@ class Parser(argparse.ArgumentParser):
         return did_you_mean(option, known, listed=True) or setting
 
 
+class _SetDataDir(argparse.Action):
+    """Sets RESEARCH_DATA_DIR: what a tokenizer in an objective reads is found there, too."""
+
+    def __call__(self, _parser: Any, _namespace: Any, value: Any, _option: Any = None) -> None:
+        os.environ["RESEARCH_DATA_DIR"] = value
+
+
 def make_parser(command: str, description: str, epilog: str = "") -> Parser:
     """A parser whose help ends with the exit codes."""
     return Parser(
@@ -75,8 +81,8 @@ def add_data_dir(parser: Parser) -> None:
     """Adds --data_dir."""
     parser.add_argument(
         "--data_dir",
-        type=Path,
-        default=None,
+        action=_SetDataDir,
+        metavar="DIR",
         help="where data sets are; default: RESEARCH_DATA_DIR, else ~/research_data",
     )
 

@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     from research.engine.files import encode_json
     from research.engine.restore import evaluate_run
 
-    data_dir = options.data_dir or default_data_dir()
+    data_dir = default_data_dir()
     wanted = names if options.only is None else [options.only]
     step, measured = evaluate_run(options.workdir, options.step, data_dir, wanted)
     print(encode_json({"step": step, **measured}, indent=2))

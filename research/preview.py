@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     from research.engine.progress import table
 
     print(json.dumps(config.to_plain(experiment), indent=2))
-    prepared = prepare(experiment, options.data_dir or default_data_dir())
+    prepared = prepare(experiment, default_data_dir())
     state = prepared.init()
     first_trial = prepared.parallel.trials(prepared.parallel.to_logical(state))[0]
     rows = parameter_rows(first_trial.params)

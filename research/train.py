@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     from research.engine.record import Record
 
     main_process = jax.process_index() == 0
-    data_dir = options.data_dir or default_data_dir()
+    data_dir = default_data_dir()
     lock = WorkdirLock(workdir) if main_process else contextlib.nullcontext()
     with lock, Record(workdir, enabled=main_process) as record:
         _refuse_change(config_file, config.to_plain(experiment), options.allow_config_change)

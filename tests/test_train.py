@@ -19,6 +19,7 @@ import pytest
 
 from research import command_line, evaluate, train
 from research.engine.checkpoint import list_steps
+from research.engine.record import read_metrics
 from research.engine.restore import load_state, read_experiment
 from research.engine.window import Window
 from tests.shrink import arguments
@@ -291,21 +292,23 @@ def test_early_stopping_ends_with_a_checkpoint_and_a_result(tmp_path):
             early_stopping__metric="test/loss",
             early_stopping__patience=patience,
             early_stopping__min_delta=1e9,  # nothing but the first counts as an improvement
+            log_every="20 steps",
         )
 
-    def ended() -> tuple[int, tuple[int, ...]]:
+    def ended() -> tuple[int, int, list[int]]:
         result = json.loads((workdir / "result.json").read_bytes())
         assert result["metrics"]["test/loss"] > 0
-        return result["step"], list_steps(workdir / "checkpoints")[:1]
+        logged = [row["step"] for row in read_metrics(workdir) if "loss" in row]
+        return result["step"], list_steps(workdir / "checkpoints")[0], logged
 
     assert call(train.run, given(2))[0] == 0
-    assert ended() == (30, (30,))
+    assert ended() == (30, 30, [20, 30])
     code, text = call(train.run, given(2))
     assert code == 0
     assert "Finished at step 30 already" in text
     code, text = call(train.run, [*given(3), "--allow_config_change"])
     assert code == 0, text
-    assert ended() == (40, (40,))
+    assert ended() == (40, 40, [20, 30, 40])
 
 
 @pytest.mark.usefixtures("undrawn")

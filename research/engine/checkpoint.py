@@ -249,7 +249,10 @@ def restore[State](
         return Restored(candidate, state, manifest.extra)
     if damaged:
         defects = "".join(f"\n  step {number}: {defect}" for number, defect in damaged.items())
-        raise CheckpointError(f"{folder} has no undamaged checkpoint to restore:{defects}")
+        raise CheckpointError(
+            f"{folder} has no undamaged checkpoint to restore; nothing was deleted. Put one back "
+            f"from a copy, or begin again in another --workdir:{defects}"
+        )
     available = ", ".join(map(str, list_steps(folder))) or "none"
     wanted = "checkpoint with a metric" if step == "best" else f"checkpoint ({step})"
     raise UserError(f"{folder} has no {wanted}; steps there: {available}")

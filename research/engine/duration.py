@@ -47,11 +47,12 @@ class Duration:
         return f"{value}%" if self.unit == "percent" else f"{value} {self.unit}"
 
     def steps(self, batch_size: int, steps_per_epoch: int, total_steps: int | None = None) -> int:
-        """The nearest whole number of steps; at least 1 unless the duration is zero.
+        """The nearest whole number of steps; at least 1 unless the duration is zero, or a share
+        of no training.
 
         A percentage is of `total_steps`; ValueError where there is nothing to take it of.
         """
-        if self.value == 0:
+        if self.value == 0 or (self.unit == "percent" and total_steps == 0):
             return 0
         match self.unit:
             case "steps":

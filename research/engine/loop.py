@@ -142,7 +142,7 @@ def _train(
         for action in actions.values():
             stack.callback(action.close)
         if moment.last:  # a training of no steps: the initial state is measured and saved
-            _act(actions, moment, newest, bar)
+            _act(actions, moment, newest, bar, window)
         while not moment.ending and not stop.agreed():
             with clock.waiting():
                 count, feed = feeds.take()
@@ -157,10 +157,8 @@ def _train(
             clock.stepped(step, count)
             bar.update(step, window.loss, data_wait=clock.data_wait)
             if due:
-                if moment.last:
-                    window.flush(step)
                 with clock.pause():
-                    _act(actions, moment, newest, bar)
+                    _act(actions, moment, newest, bar, window)
         if not moment.ending:
             window.drain()
             actions["checkpoints"](Moment(step, False, state))
@@ -274,8 +272,16 @@ def _bind(run: Prepared) -> Callable[..., Any]:
     return lambda *arguments: run.program.train(run.dataset, *arguments)
 
 
-def _act(actions: Mapping[str, Action], moment: Moment, newest: dict[str, Any], bar: Any) -> None:
+def _act(
+    actions: Mapping[str, Action],
+    moment: Moment,
+    newest: dict[str, Any],
+    bar: Any,
+    window: Window,
+) -> None:
     for action in actions.values():
+        if moment.ending:
+            window.flush(moment.step)
         if action.is_due(moment):
             action(moment)
             newest |= moment.measured

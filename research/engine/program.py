@@ -128,10 +128,6 @@ class Program:
     ) -> Optimizers:
         """Every player's optimizer, for the parameters it trains."""
         players = players_of(objective, params)
-        for name in experiment.players:
-            if name not in [player.name for player in players]:
-                known = ", ".join(player.name for player in players)
-                raise UserError(f"players.{name}: no such player; the objective has {known}")
         return {
             player.name: make_optimizer(
                 experiment.players.get(player.name, experiment.optimizer),

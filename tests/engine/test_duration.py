@@ -128,3 +128,7 @@ def test_units_agree(run, count):
 @given(RUNS, DURATIONS)
 def test_only_nothing_takes_no_steps(run, duration):
     assert (run(duration) == 0) == (duration.value == 0)
+
+
+def test_a_share_of_no_training_is_none():
+    assert Steps(0, 10, 4)(Duration(10, "percent")) == 0
