@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Pixels = np.ndarray | jax.Array
 
@@ -32,11 +32,19 @@ class Scatter:
 
 
 @dataclass(frozen=True)
+class ConfusionMatrix:
+    """How often a class (row) was taken for another (column)."""
+
+    counts: Int[np.ndarray, "classes classes"]
+    class_names: Sequence[str] = ()  # their numbers, where there are none
+
+
+@dataclass(frozen=True)
 class Text:
     """Texts, one an entry."""
 
     texts: Sequence[str]
 
 
-Display = Images | Scatter | Text
+Display = Images | Scatter | ConfusionMatrix | Text
 Displays = Mapping[str, Display]

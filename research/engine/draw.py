@@ -4,8 +4,8 @@ import re
 from io import BytesIO
 from pathlib import Path
 
-from research.engine.display import Display, Displays, Images, Text
-from research.engine.figures import scatter
+from research.engine.display import ConfusionMatrix, Display, Displays, Images, Scatter, Text
+from research.engine.figures import confusion_matrix, scatter
 from research.engine.files import write_atomically
 from research.engine.image_grid import Picture, image_grid
 
@@ -35,8 +35,13 @@ def encode_png(pixels: Picture) -> bytes:
 
 
 def _encode(display: Display) -> bytes:
-    if isinstance(display, Text):
-        several = len(display.texts) > 1
-        text = "\n---\n".join(display.texts) + "\n" if several else "".join(display.texts)
-        return text.encode("utf-8", "backslashreplace")
-    return encode_png(image_grid(display) if isinstance(display, Images) else scatter(display))
+    match display:
+        case Images():
+            return encode_png(image_grid(display))
+        case Scatter():
+            return encode_png(scatter(display))
+        case ConfusionMatrix():
+            return encode_png(confusion_matrix(display))
+        case Text(texts):
+            text = "\n---\n".join(texts) + "\n" if len(texts) > 1 else "".join(texts)
+            return text.encode("utf-8", "backslashreplace")

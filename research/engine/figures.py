@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
 
-from research.engine.display import Scatter
+from research.engine.display import ConfusionMatrix, Scatter
 from research.engine.files import write_atomically
 from research.engine.image_grid import INK, Picture
 from research.errors import UserError
@@ -86,17 +85,13 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
-def confusion_matrix(
-    counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str], path: Path
-) -> None:
-    """How often a class (row) was taken for another (column); colours are shares of the row.
-
-    Raises UserError where `path` cannot be written.
-    """
+def confusion_matrix(matrix: ConfusionMatrix) -> Picture:
+    """Counts of true (row) and predicted (column) classes; colours are shares of the row."""
     from matplotlib.colors import PowerNorm
 
-    counts = np.asarray(counts)
+    counts = np.asarray(matrix.counts)
     num = len(counts)
+    class_names = matrix.class_names or range(num)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.42 * num + 1.6, 4.0, 11.0))
     figure = _figure(side + 0.8, side)
@@ -121,7 +116,7 @@ def confusion_matrix(
     _tidy(axes)
     axes.grid(visible=False)
     _colour_bar(figure, axes, image, "share of the true class", "{x:.0%}")
-    _save(figure, path)
+    return _render(figure)
 
 
 def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, Any]]]]:

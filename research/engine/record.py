@@ -138,13 +138,3 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     Raises UserError where there is none or a line but the last is damaged.
     """
     return [row for row, _ in read_rows(Path(workdir) / METRICS)]
-
-
-def read_timing(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `timing.jsonl`, as `read_metrics` reads its own."""
-    return [row for row, _ in read_rows(Path(workdir) / TIMING)]
-
-
-def read_result(workdir: Path) -> dict[str, Any]:
-    """What the run ended with. Raises UserError where it has not."""
-    return read_json(Path(workdir) / RESULT)

@@ -1,6 +1,5 @@
 """Image classification by cross-entropy."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from research.engine.display import Displays, Images, Text
+from research.engine.display import ConfusionMatrix, Display, Displays, Images
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 
@@ -86,17 +85,19 @@ class Classification:
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Displays:
-        """Up to 36 wrongly classified images, `true → predicted`, and how often each mistake."""
+        """The confusion matrix, and up to 36 wrongly classified images, `true → predicted`."""
+        from sklearn.metrics import confusion_matrix
+
         labels = np.asarray(batch["label"])
-        predictions = np.asarray(self.logits(params, collections, batch).argmax(-1))
-        wrong = np.flatnonzero(predictions != labels)
-        mistakes = [f"{labels[i]} → {predictions[i]}" for i in wrong]
-        lines = [f"{len(wrong)} of {len(labels)} wrong"]
-        lines += [f"{mistake}: {count}" for mistake, count in Counter(mistakes).most_common()]
-        displays: dict[str, Images | Text] = {"confusions": Text(lines)}
-        if mistakes:
+        logits = self.logits(params, collections, batch)
+        predictions = np.asarray(logits.argmax(-1))
+        counts = confusion_matrix(labels, predictions, labels=np.arange(logits.shape[-1]))
+        displays: dict[str, Display] = {"confusion_matrix": ConfusionMatrix(counts)}
+        wrong = np.flatnonzero(predictions != labels)[:36]
+        if len(wrong):
             images = _to_unit_range(np.asarray(batch["image"], np.float32))
-            displays["wrongly_classified"] = Images(images[wrong[:36]], mistakes[:36])
+            titles = [f"{labels[i]} → {predictions[i]}" for i in wrong]
+            displays["wrongly_classified"] = Images(images[wrong], titles)
         return displays
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from research.engine.display import Images, Scatter, Text
-from research.engine.files import read_json
-from research.engine.record import Record, read_metrics, read_result, read_timing
+from research.engine.files import read_json, read_rows
+from research.engine.record import Record, read_metrics
 from research.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -102,7 +102,7 @@ def test_a_resumed_run_ends_with_the_same_bytes_as_an_uninterrupted_one(tmp_path
     with Record(resumed) as record:
         record.rewind(4)
         assert [row["step"] for row in read_metrics(resumed)] == [1, 2, 2, 3, 4, 4]
-        assert [row["step"] for row in read_timing(resumed)] == [1, 2, 3, 4]
+        assert [row["step"] for row, _ in read_rows(resumed / "timing.jsonl")] == [1, 2, 3, 4]
     write_run(resumed, range(5, 9))
 
     for name in ("metrics.jsonl", "timing.jsonl"):
@@ -189,11 +189,11 @@ def test_result_and_config_round_trip(tmp_path):
     json.loads((tmp_path / "config.json").read_bytes(), parse_constant=refuse_constant)
     config = read_json(tmp_path / "config.json")
     assert config == {"name": "lenet", "clip": math.inf, "sizes": [1, 2], "path": "a"}
-    result = read_result(tmp_path)
+    result = read_json(tmp_path / "result.json")
     assert result["test/accuracy"] == 0.5
     assert math.isnan(result["fid"])
     with pytest.raises(UserError, match=r"result\.json does not exist"):
-        read_result(tmp_path / "elsewhere")
+        read_json(tmp_path / "elsewhere" / "result.json")
 
 
 def test_a_run_that_goes_on_has_no_result(tmp_path):
@@ -259,7 +259,7 @@ def test_what_does_not_fit_is_taken_back(tmp_path, small_files):
     data = (tmp_path / "metrics.jsonl").read_bytes()
     assert 900 < len(data) <= 1000
     assert data.endswith(b"}\n"), "half a line was left behind"
-    assert read_result(tmp_path) == {"test/loss": 1.0}
+    assert read_json(tmp_path / "result.json") == {"test/loss": 1.0}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics.jsonl", "result.json"]
 
 

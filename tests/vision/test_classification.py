@@ -8,7 +8,7 @@ from flax import linen as nn
 from scipy.special import log_softmax
 
 from research.engine import metrics
-from research.engine.display import Images, Text
+from research.engine.display import ConfusionMatrix, Images
 from research.engine.objective import HasFeatures, HasShow, Objective
 from research.vision import Classification, ConvNet, LeNet
 
@@ -122,17 +122,20 @@ def test_shows_every_mistake_and_only_mistakes():
     predictions = params["table"].argmax(-1)
     batch["label"] = predictions.at[jnp.array([1, 3])].add(1) % 3
     displays = objective.show(params, collections, batch, jax.random.key(0))
-    pictures, text = displays["wrongly_classified"], displays["confusions"]
+    pictures, confusions = displays["wrongly_classified"], displays["confusion_matrix"]
     assert isinstance(pictures, Images)
-    assert isinstance(text, Text)
+    assert isinstance(confusions, ConfusionMatrix)
     expected = [f"{batch['label'][i]} → {predictions[i]}" for i in (1, 3)]
     assert list(pictures.titles) == expected
-    assert text.texts[0] == "2 of 5 wrong"
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (batch["label"], predictions), 1)
+    np.testing.assert_array_equal(confusions.counts, expected)
     np.testing.assert_array_equal(pictures.images.shape, (2, 8, 8, 1))
     assert pictures.images.min() >= 0
     assert pictures.images.max() <= 1
     perfect = {**batch, "label": predictions}
-    assert set(objective.show(params, collections, perfect, jax.random.key(0))) == {"confusions"}
+    shown = objective.show(params, collections, perfect, jax.random.key(0))
+    assert set(shown) == {"confusion_matrix"}
 
 
 def test_features_are_what_the_head_sees():
