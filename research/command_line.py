@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, final
 
-from research.engine.suggestion import did_you_mean
 from research.errors import NonFiniteError, UserError
+from research.suggestion import did_you_mean
 
 DONE, UNEXPECTED, MISTAKE, NON_FINITE, STOPPED = 0, 1, 2, 3, 75
 

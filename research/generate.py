@@ -11,6 +11,7 @@ from research import command_line
 from research.command_line import DONE
 from research.errors import UserError
 from research.evaluate import add_step
+from research.suggestion import did_you_mean
 
 _EXAMPLES = """examples:
   python -m research.generate --workdir runs/vae --output samples/ --num_samples=100
@@ -75,7 +76,7 @@ def _parse(
     arguments: Sequence[str], parameters: dict[str, inspect.Parameter], hints: dict[str, Any]
 ) -> dict[str, Any]:
     """--name=value or --name value pairs, each of the type its option declares."""
-    from research.engine.checks import check, did_you_mean
+    from research.engine.checks import check
     from research.engine.config import parse_value
 
     chosen = {}

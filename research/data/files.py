@@ -1,6 +1,5 @@
 """Files of a data set: where they are, and what is in them whatever they are compressed with."""
 
-import difflib
 import gzip
 import lzma
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -17,12 +17,6 @@ _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 def default_data_dir() -> Path:
     """Where data sets are unless told otherwise: RESEARCH_DATA_DIR, else ~/research_data."""
     return Path(os.environ.get("RESEARCH_DATA_DIR") or "~/research_data").expanduser()
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """A sentence that names the closest of the known words, or an empty string."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def find(data_dir: Path, path: str) -> Path:
@@ -37,13 +31,13 @@ def find(data_dir: Path, path: str) -> Path:
     while not missing.parent.exists():
         missing = missing.parent
     if missing.parent.is_dir():
-        hint = did_you_mean(missing.name, sorted(entry.name for entry in missing.parent.iterdir()))
+        there = [entry.name for entry in missing.parent.iterdir()]
+        hint = did_you_mean(missing.name, there, listed=True)
     else:
-        hint = f" {missing.parent} is not a folder."
-    if missing != full:
-        hint = f" There is no {missing}.{hint}"
+        hint = f"; {missing.parent} is not a folder"
+    where = "" if missing == full else f"; there is no {missing}"
     raise UserError(
-        f"{full} does not exist.{hint} Data sets are looked for below --data_dir "
+        f"{full} does not exist{where}{hint}. Data sets are looked for below --data_dir "
         f"(or the environment variable RESEARCH_DATA_DIR), here {data_dir}."
     )
 

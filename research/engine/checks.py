@@ -20,8 +20,8 @@ from research.engine.component import (
 from research.engine.duration import Duration
 from research.engine.setting import SCALARS, describe, is_settings, join, settings_of
 from research.engine.setting import setting as setting
-from research.engine.suggestion import did_you_mean
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 
 def check(value: Any, hint: Any, path: str) -> Any:

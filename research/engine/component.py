@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from research.engine.suggestion import did_you_mean
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 
 @dataclass(frozen=True)

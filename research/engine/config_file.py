@@ -9,8 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from research.engine.suggestion import did_you_mean
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 

@@ -9,8 +9,8 @@ from research.engine.component import Component, build, parameters_of
 from research.engine.experiment import Experiment
 from research.engine.objective import HasPlayers
 from research.engine.rules import compile_patterns
-from research.engine.suggestion import did_you_mean
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MESH_AXES = ("data", "fsdp", "tensor")

@@ -13,11 +13,13 @@ from research.data.pipeline import Order
 from research.engine.duration import Steps
 from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
 from research.engine.experiment import Experiment
-from research.engine.parallel import Parallel, make_parallel
+from research.engine.parallel import Jit, Parallel, Vmap
+from research.engine.parallel_mesh import make_mesh
+from research.engine.parallel_pmap import Pmap
 from research.engine.program import Program, Trial, make_program
 from research.engine.state import TrainState
-from research.engine.suggestion import did_you_mean
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,37 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     )
     _check_names(prepared)
     return prepared
+
+
+def make_parallel(experiment: Experiment) -> Parallel:
+    """The experiment's mode on the devices at hand.
+
+    Raises:
+      UserError: where batch, micro-batches and devices don't divide, or devices are missing.
+    """
+    settings, devices = experiment.parallelism, jax.devices()
+    if settings.mode in ("jit", "vmap") and jax.process_count() > 1:
+        raise UserError(
+            f"parallelism.mode = {settings.mode!r}: runs in one process; for "
+            f"{jax.process_count()} processes write 'mesh' or 'pmap'"
+        )
+    parallel: Parallel
+    match settings.mode:
+        case "jit":
+            parallel = Jit()
+        case "vmap":
+            parallel = Vmap()
+        case "pmap":
+            parallel = Pmap(devices)
+        case "mesh":
+            parallel = make_mesh(settings, devices)
+    divisor = parallel.batch_divisor * experiment.micro_batches
+    if experiment.data.batch_size % divisor:
+        raise UserError(
+            f"data.batch_size = {experiment.data.batch_size}: not divisible by "
+            f"{parallel.batch_divisor} devices x {experiment.micro_batches} micro-batches"
+        )
+    return parallel
 
 
 def trial_arrays(experiment: Experiment) -> dict[str, np.ndarray]:

@@ -199,7 +199,7 @@ def test_arrays_that_do_not_fit_together(tmp_path: Path) -> None:
     for files, message in (
         ({"x": ("a.npy", "b.npy")}, r"b\.npy has items of uint8 \(2, 3\)"),
         ({"x": "a.npy", "y": "c.npy"}, r"a\.npy has 5 items .*c\.npy has 3"),
-        ({"x": "d.npz:targte"}, "no array 'targte'. Did you mean 'target'"),
+        ({"x": "d.npz:targte"}, "no array 'targte'; did you mean 'target'"),
         ({"x": "d.npz"}, r"d\.npz:NAME"),
     ):
         with pytest.raises(UserError, match=message):
@@ -297,7 +297,7 @@ def test_json_lines(tmp_path: Path) -> None:
     [
         ('{"text": "a"', "line 2 is not valid JSON"),
         ('["a"]', "line 2 is list, not a JSON object"),
-        ('{"txt": "a", "y": 0}', "line 2 has no field 'text'. Did you mean 'txt'"),
+        ('{"txt": "a", "y": 0}', "line 2 has no field 'text'; did you mean 'txt'"),
         ('{"text": 3, "y": 0}', "line 2: field 'text' is 3, not a string"),
         ('{"text": "z", "y": 0}', "line 2, field 'text': The character 'z' at position 0"),
         ('{"text": "a"}', "line 2 has no field 'y'"),
@@ -374,7 +374,7 @@ def test_wrong_tables(tmp_path: Path, rows: str, message: str) -> None:
 
 def test_table_without_the_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("length,width\n1,2\n")
-    with pytest.raises(UserError, match=r"no column 'lenght'\. Did you mean 'length'"):
+    with pytest.raises(UserError, match=r"no column 'lenght'; did you mean 'length'"):
         Table("a.csv", ("lenght",), "width").open(tmp_path)
 
 
@@ -416,7 +416,7 @@ def test_image_folder_classes_and_grey(tmp_path: Path) -> None:
     # Rec. 601 luma: 0.299 R, 0.114 B.
     grey = dataset.arrays["image"].mean((1, 2, 3))
     np.testing.assert_allclose(grey, [29, 29, 76, 76], atol=3)
-    with pytest.raises(UserError, match=r"no folder 'dgo'\. Did you mean 'dog'"):
+    with pytest.raises(UserError, match=r"no folder 'dgo'; did you mean 'dog'"):
         ImageFolder("pictures", 4, classes=("dgo",)).open(tmp_path)
 
 
@@ -519,7 +519,7 @@ def test_tfds_that_is_not_there(tmp_path: Path) -> None:
         assert part in str(error.value)
     make_tfds(tmp_path / "tfds", [6])
     for source, message in (
-        (Tfds("tinny", "train"), "Did you mean 'tiny'"),
+        (Tfds("tinny", "train"), "did you mean 'tiny'"),
         (Tfds("tiny", "test"), "no split 'test'; it has train"),
         (Tfds("tiny", "train[:x]"), "train"),
         (Tfds("tiny", "train", keys=("picture",)), "no feature 'picture'; it has"),

@@ -13,8 +13,8 @@ from research.engine.checks import check, check_settings, setting
 from research.engine.component import Component, build, locate, mismatch
 from research.engine.duration import Duration
 from research.engine.setting import describe, settings_of
-from research.engine.suggestion import did_you_mean
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -10,8 +10,9 @@ import numpy as np
 
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
-from research.data.files import did_you_mean, find, is_compressed, read_bytes
+from research.data.files import find, is_compressed, read_bytes
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ def read_array(path: Path, member: str | None = None) -> np.ndarray:
             with np.load(path) as archive:
                 if member not in archive.files:
                     raise UserError(
-                        f"{path} has no array {member!r}.{did_you_mean(member, archive.files)} "
-                        f"It has {', '.join(archive.files)}."
+                        f"{path} has no array {member!r}{did_you_mean(member, archive.files)}"
                     )
                 return archive[member]
         if is_compressed(path):

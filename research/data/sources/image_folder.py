@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
-from research.data.files import did_you_mean, find
+from research.data.files import find
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGES_A_PIECE = 512
@@ -50,7 +51,7 @@ class ImageFolder:
         classes = found if self.classes is None else list(self.classes)
         for name in classes:
             if name not in found:
-                raise UserError(f"{folder} has no folder {name!r}.{did_you_mean(name, found)}")
+                raise UserError(f"{folder} has no folder {name!r}{did_you_mean(name, found)}")
         paths = [
             (path, label)
             for label, name in enumerate(classes)

@@ -11,9 +11,10 @@ from jaxtyping import Int
 
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
-from research.data.files import did_you_mean, find, read_text
+from research.data.files import find, read_text
 from research.data.tokenizers.base import Tokenizer, below, files_of
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,5 @@ def gather_padded(arrays: Mapping[str, Any], indices: Int[Any, " batch"]) -> dic
 
 def _field(row: Mapping[str, Any], name: str, place: str) -> Any:
     if name not in row:
-        raise UserError(
-            f"{place} has no field {name!r}.{did_you_mean(name, sorted(row))} "
-            f"It has {', '.join(sorted(row))}."
-        )
+        raise UserError(f"{place} has no field {name!r}{did_you_mean(name, row)}")
     return row[name]

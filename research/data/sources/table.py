@@ -11,8 +11,9 @@ import numpy as np
 
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
-from research.data.files import did_you_mean, find, read_text
+from research.data.files import find, read_text
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 ROWS_A_PIECE = 10_000
 
@@ -57,10 +58,7 @@ class Table:
         wanted = (*self.features, *self.categories, self.label)
         for name in wanted:
             if name not in names:
-                raise UserError(
-                    f"{path} has no column {name!r}.{did_you_mean(name, list(names))} "
-                    f"It has {', '.join(names)}."
-                )
+                raise UserError(f"{path} has no column {name!r}{did_you_mean(name, names)}")
         places = [names.index(name) for name in wanted]
         codes = {**self.categories, **({self.label: self.classes} if self.classes else {})}
         lookups = [

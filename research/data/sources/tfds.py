@@ -10,10 +10,10 @@ from jaxtyping import Int
 
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
-from research.data.files import did_you_mean
 from research.data.sources.arrays import as_model_input
 from research.data.sources.image_folder import square
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 EXAMPLES_A_PIECE = 512
 
@@ -65,8 +65,8 @@ class Tfds:
         except DatasetNotFoundError as error:
             known = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
             raise UserError(
-                f"The TFDS data set {self.dataset!r} is not in {folder}."
-                f"{did_you_mean(self.dataset, known)} {prepare}"
+                f"The TFDS data set {self.dataset!r} is not in {folder}"
+                f"{did_you_mean(self.dataset, known)}. {prepare}"
             ) from error
         if self.split.partition("[")[0] not in builder.info.splits:
             raise UserError(
