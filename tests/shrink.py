@@ -31,9 +31,11 @@ SHRUNK = {
         "objective.encoder.latent_dim": 2,
     },
     "generative/gan_mnist.py": {
+        "objective.generator.hidden": (8,),
         "objective.generator.channels": (8, 4),
         "objective.generator.latent_dim": 4,
         "objective.discriminator.channels": (4, 8),
+        "objective.discriminator.hidden": (8,),
         "probes.classifier.probe.num_samples": 100,
     },
     "selfsupervised/rotation_mnist.py": {"objective.model.channels": (4, 8), **PROBE},

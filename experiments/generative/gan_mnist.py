@@ -27,9 +27,14 @@ def get_config() -> ConfigDict:
                     "name": "generative.DCGANGenerator",
                     "latent_dim": 64,
                     "image_shape": (28, 28, 1),
+                    "hidden": (512,),
                     "channels": (64, 32),
                 },
-                "discriminator": {"name": "generative.DCGANDiscriminator", "channels": (32, 64)},
+                "discriminator": {
+                    "name": "generative.DCGANDiscriminator",
+                    "channels": (32, 64),
+                    "hidden": (256,),
+                },
             },
             "data": {
                 "source": {
@@ -37,7 +42,7 @@ def get_config() -> ConfigDict:
                     "images": "mnist/train-images-idx3-ubyte.gz",
                 },
                 "transforms": pixels,
-                "batch_size": 128,
+                "batch_size": 64,
             },
             "evaluations": {
                 "test": {
@@ -54,8 +59,13 @@ def get_config() -> ConfigDict:
                     "probe": {"name": "generative.ClassifierProbe", "workdir": "runs/lenet"},
                 },
             },
-            "duration": "20 epochs",
-            "optimizer": {"name": "adam", "learning_rate": 2e-4, "b1": 0.5},
+            "duration": "15 epochs",
+            "optimizer": {
+                "name": "adam",
+                "learning_rate": 5e-4,
+                "b1": 0.5,
+                "schedule": {"name": "linear"},
+            },
             "ema_decay": 0.999,
             "show_every": "5 epochs",
             "log_every": "100 steps",

@@ -31,7 +31,8 @@ def get_config() -> ConfigDict:
         {
             "objective": {
                 "name": "selfsupervised.RotationPrediction",
-                "model": {"name": "vision.ConvNet", "num_classes": 4, "channels": (16, 32, 64)},
+                "model": {"name": "vision.ConvNet", "num_classes": 4, "channels": (16, 64, 64)},
+                "feature": "stage_1",
             },
             "data": {"source": train, "transforms": pixels, "batch_size": 128},
             "evaluations": {"test": {"source": test, "transforms": pixels}},

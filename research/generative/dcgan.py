@@ -1,5 +1,6 @@
 """Generator and discriminator of DCGAN (Radford, Metz, Chintala 2016)."""
 
+import functools
 import math
 from typing import Any
 
@@ -25,12 +26,14 @@ class DCGANGenerator(nn.Module):
 
     A dense layer makes `channels[0]` maps of `1 / 2**len(channels)` of the image's size; each
     4×4 transposed convolution of stride 2 doubles it. Batch normalisation and ReLU everywhere
-    but at the output, whose tanh is rescaled to [0, 1].
+    but at the output, whose tanh is rescaled to [0, 1]. The paper's deep networks have no other
+    dense layers; `hidden` ones before the maps give a shallow network its global structure.
     """
 
     latent_dim: int = 100
     image_shape: tuple[int, int, int] = (64, 64, 3)
     channels: tuple[int, ...] = (512, 256, 128, 64)
+    hidden: tuple[int, ...] = ()
     dtype: str | None = None
 
     @nn.compact
@@ -49,14 +52,18 @@ class DCGANGenerator(nn.Module):
                 f"for {len(self.channels)} doublings, one an entry of channels"
             )
         shape = (height // doublings, width // doublings, self.channels[0])
-        x = nn.Dense(
-            math.prod(shape), use_bias=False, kernel_init=_KERNEL, dtype=self.dtype, name="dense"
-        )(latents)
+        norm = functools.partial(
+            BatchNorm, use_running_average=not train, dtype=self.dtype, scale_init=_scale
+        )
+        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype)
+        x = latents
+        for i, features in enumerate(self.hidden):
+            x = dense(features, name=f"hidden_{i}")(x)
+            x = nn.relu(norm(name=f"hidden_norm_{i}")(x))
+        x = dense(math.prod(shape), name="dense")(x)
         x = x.reshape(-1, *shape)
         for i, channels in enumerate((*self.channels[1:], image_channels)):
-            x = BatchNorm(
-                use_running_average=not train, dtype=self.dtype, scale_init=_scale, name=f"norm_{i}"
-            )(x)
+            x = norm(name=f"norm_{i}")(x)
             x = ConvTranspose(
                 channels,
                 (4, 4),
@@ -74,10 +81,11 @@ class DCGANDiscriminator(nn.Module):
     """Images with values in [0, 1] to the logit that they are real.
 
     4×4 convolutions of stride 2 with leaky ReLU, batch normalisation on all but the first,
-    and one dense unit.
+    `hidden` dense layers likewise, and one dense unit.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
+    hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
     dtype: str | None = None
 
@@ -86,6 +94,10 @@ class DCGANDiscriminator(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, " batch"]:
         """Logits; normalised by the batch's statistics where `train`."""
+        norm = functools.partial(
+            BatchNorm, use_running_average=not train, dtype=self.dtype, scale_init=_scale
+        )
+        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype)
         x = 2.0 * images - 1.0
         for i, channels in enumerate(self.channels):
             x = Conv(
@@ -99,17 +111,15 @@ class DCGANDiscriminator(nn.Module):
                 name=f"conv_{i}",
             )(x)
             if i > 0:
-                x = BatchNorm(
-                    use_running_average=not train,
-                    dtype=self.dtype,
-                    scale_init=_scale,
-                    name=f"norm_{i}",
-                )(x)
+                x = norm(name=f"norm_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         x = x.reshape(x.shape[0], -1)
-        x = nn.Dense(1, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype, name="head")(x)
-        return _at_least_float32(x[:, 0])
+        for i, features in enumerate(self.hidden):
+            x = dense(features, name=f"hidden_{i}")(x)
+            x = nn.leaky_relu(norm(name=f"hidden_norm_{i}")(x), 0.2)
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return _at_least_float32(dense(1, name="head")(x)[:, 0])
 
 
 def _at_least_float32(x: Array) -> Array:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -13,6 +14,7 @@ from research.engine.display import Displays, Images
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
+from research.suggestion import did_you_mean
 
 _NUM_ROTATIONS = 4
 _DISPLAYED = 6
@@ -24,9 +26,14 @@ class RotationPrediction:
 
     `model(images, train)` has a field `num_classes`, which must be 4; with None it returns the
     features before its last layer. Images must be square.
+
+    The last layers come to know about rotation only: the paper's representation is that of an
+    inner one. `feature` names it among `model.features(images)`, of which the average over
+    positions is taken; None is what the last layer sees.
     """
 
     model: nn.Module
+    feature: str | None = None
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables; UserError where the images or the model do not fit."""
@@ -39,6 +46,9 @@ class RotationPrediction:
                 f"RotationPrediction: model returns {logits.shape[-1]} values an image, but "
                 f"there are {_NUM_ROTATIONS} rotations; set model.num_classes = {_NUM_ROTATIONS}"
             )
+        params = variables["params"]
+        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        jax.eval_shape(self.features, params, collections, batch)
         return variables
 
     def loss(
@@ -72,11 +82,25 @@ class RotationPrediction:
     def features(
         self, params: Params, collections: Collections, batch: Batch
     ) -> Float[Array, "batch features"]:
-        """What the last layer sees of the images as they are."""
+        """The representation of the images as they are; UserError for an unknown `feature`."""
         variables = {"params": params, **collections}
-        features: Any = self.model.clone(num_classes=None).apply(
-            variables, batch["image"], train=False
-        )
+        features: Any
+        if self.feature is None:
+            model = self.model.clone(num_classes=None)
+            features = model.apply(variables, batch["image"], train=False)
+        else:
+            if not hasattr(self.model, "features"):
+                raise UserError(
+                    f"RotationPrediction.feature = {self.feature!r}: "
+                    f"{type(self.model).__name__} offers none, having no method `features`"
+                )
+            maps: Any = self.model.apply(variables, batch["image"], method="features")
+            if self.feature not in maps:
+                raise UserError(
+                    f"RotationPrediction.feature = {self.feature!r}: the model has no such "
+                    f"features{did_you_mean(self.feature, maps)}"
+                )
+            features = maps[self.feature].mean(axis=(1, 2))
         return features.astype(jnp.float32)
 
     def show(

@@ -20,19 +20,29 @@ class ConvNet(nn.Module):
     depth: int = 1
     dtype: str | None = None
 
-    @nn.compact
+    def setup(self) -> None:
+        if self.num_classes is not None:
+            self.head = nn.Dense(self.num_classes, dtype=self.dtype)
+
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
-        """Logits, or features in float32 without classes; batch statistics where `train`."""
-        x = images
+        """Logits, or features without classes; normalised by batch statistics where `train`."""
+        *_, last = self.features(images, train).values()
+        x = last.mean(axis=(1, 2))
+        return x if self.num_classes is None else self.head(x)
+
+    @nn.compact
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Float[Array, "batch rows columns maps"]]:
+        """The maps of every stage: `stage_0`, `stage_1`, …"""
+        x, stages = images, {}
         for stage, channels in enumerate(self.channels):
             if stage > 0:
                 x = max_pool(x, (2, 2))
             for _ in range(self.depth):
                 x = Conv(channels, (3, 3), use_bias=False, dtype=self.dtype)(x)
                 x = nn.relu(BatchNorm(use_running_average=not train, dtype=self.dtype)(x))
-        x = x.mean(axis=(1, 2))
-        if self.num_classes is None:
-            return x
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x)
+            stages[f"stage_{stage}"] = x
+        return stages

@@ -12,6 +12,7 @@ from research.engine.objective import HasFeatures, HasShow, Objective
 from research.errors import UserError
 from research.selfsupervised import RotationPrediction
 from research.selfsupervised.rotation import rotations
+from research.vision import ConvNet
 
 
 class Backbone(nn.Module):
@@ -85,6 +86,15 @@ def test_features_are_of_the_upright_image():
     np.testing.assert_allclose(features @ head["kernel"] + head["bias"], logits, atol=1e-6)
 
 
+def test_features_of_an_inner_stage_are_averaged_over_positions():
+    model, batch = ConvNet(4, channels=(2, 3)), batch_of(3)
+    objective = RotationPrediction(model, feature="stage_0")
+    params, collections = init(objective, batch)
+    features = objective.features(params, collections, batch)
+    maps = model.apply({"params": params, **collections}, batch["image"], method="features")
+    np.testing.assert_allclose(features, maps["stage_0"].mean((1, 2)), rtol=1e-6)
+
+
 def test_shows_each_image_in_four_rotations():
     objective, batch = RotationPrediction(Backbone()), batch_of(3)
     pictures = objective.show(*init(objective, batch), batch, jax.random.key(0))["rotations"]
@@ -113,6 +123,10 @@ def test_refuses_what_cannot_work():
         RotationPrediction(Backbone(10)).init(rng, batch_of(2))
     with pytest.raises(UserError, match="square, got 4x3"):
         RotationPrediction(Backbone()).init(rng, {"image": jnp.zeros((2, 4, 3, 1))})
+    with pytest.raises(UserError, match=r"feature = 'stage_9'.*did you mean 'stage_"):
+        RotationPrediction(ConvNet(4, (2, 3)), "stage_9").init(rng, batch_of(2))
+    with pytest.raises(UserError, match=r"feature = 'stage_0': Backbone offers none"):
+        RotationPrediction(Backbone(), "stage_0").init(rng, batch_of(2))
 
 
 def test_follows_the_protocols():

@@ -50,6 +50,14 @@ def test_convnet_averages_its_last_stage():
     model = ConvNet(channels=(2, 4), depth=2)
     features, _ = model.init_with_output(jax.random.key(0), images)
     assert features.shape == (3, 4)
+    maps = ConvNet(channels=(2, 4), depth=2).init_with_output(
+        jax.random.key(0), images, method="features"
+    )[0]
+    assert {name: x.shape for name, x in maps.items()} == {
+        "stage_0": (3, 8, 8, 2),
+        "stage_1": (3, 4, 4, 4),
+    }
+    np.testing.assert_allclose(features, maps["stage_1"].mean((1, 2)), rtol=1e-6)
     # Kernels, then a scale and a bias for each of their outputs: 3x3 on 1, 2, 2 and 4 maps.
     kernels = 9 * (1 * 2 + 2 * 2 + 2 * 4 + 4 * 4)
     assert num_params(model, (8, 8, 1)) == kernels + 2 * (2 + 2 + 4 + 4)
