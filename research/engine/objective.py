@@ -84,6 +84,15 @@ class HasPlayers(Protocol):
 
 
 @runtime_checkable
+class HasCheckData(Protocol):
+    """An objective that can tell whether data fit it, before anything is compiled."""
+
+    def check_data(self, arrays: Mapping[str, Any]) -> None:
+        """Raises UserError where an opened data set's arrays (host, whole) do not fit."""
+        ...
+
+
+@runtime_checkable
 class HasAfterUpdate(Protocol):
     """An objective with state that follows the parameters: teachers, codebooks."""
 

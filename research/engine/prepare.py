@@ -1,6 +1,7 @@
 """From an experiment to all that training needs: data opened, everything checked, nothing
 compiled."""
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from research.data.pipeline import Order
 from research.engine.duration import Steps
 from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
 from research.engine.experiment import Experiment
+from research.engine.objective import HasCheckData
 from research.engine.parallel import Jit, Parallel, Vmap
 from research.engine.parallel_mesh import make_mesh
 from research.engine.parallel_pmap import Pmap
@@ -86,6 +88,7 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     prepared = Prepared(
         experiment, parallel, dataset, on_device, orders, steps, program, trial, evaluators
     )
+    _check_data(prepared)
     _check_names(prepared)
     return prepared
 
@@ -129,10 +132,37 @@ def trial_arrays(experiment: Experiment) -> dict[str, np.ndarray]:
     }
 
 
+def _check_data(prepared: Prepared) -> None:
+    """Asks the objective whether it can learn from the data and be evaluated on it."""
+    datasets = {"data": prepared.dataset} | {
+        f"evaluations.{name}": evaluator.dataset for name, evaluator in prepared.evaluators.items()
+    }
+    objective = prepared.program.objective
+    for path, dataset in datasets.items():
+        if dataset.size == 0:
+            raise UserError(f"{path}.source: the data set has no examples")
+        if isinstance(objective, HasCheckData):
+            try:
+                objective.check_data(dataset.arrays)
+            except UserError as error:
+                raise UserError(f"{path}.source: {error}") from error
+
+
+def _initial_shapes(prepared: Prepared) -> TrainState:
+    """The shapes of the initial state; UserError where a model of ours refuses its settings."""
+    program = prepared.program.with_axis(None)
+    try:
+        return jax.eval_shape(lambda: program.init({}, prepared.example))
+    except ValueError as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if not frame.f_globals["__name__"].startswith("research."):
+            raise  # the user's own code, or a library: whoever wrote it needs the traceback
+        raise UserError(f"objective: {error}") from error
+
+
 def _check_names(prepared: Prepared) -> None:
     """Traces initialisation and evaluation: rules must match parameters, metrics must exist."""
-    experiment, program = prepared.experiment, prepared.program.with_axis(None)
-    single = jax.eval_shape(lambda: program.init({}, prepared.example))
+    experiment, single = prepared.experiment, _initial_shapes(prepared)
     prepared.parallel.logical_shardings(single)
     wanted = {
         "checkpoints.best_metric": experiment.checkpoints.best_metric,
@@ -140,8 +170,6 @@ def _check_names(prepared: Prepared) -> None:
         "reference.metric": getattr(experiment.reference, "metric", None),
     }
     for name, evaluator in prepared.evaluators.items():
-        if evaluator.dataset.size == 0:
-            raise UserError(f"evaluations.{name}.source: the data set has no examples")
         known = evaluator.metric_names(single)
         for path, metric in wanted.items():
             group, _, rest = (metric or "").partition("/")

@@ -52,9 +52,15 @@ class Conv(nn.Module):
     ) -> Float[Array, "*batch_and_space features"]:
         """Convolves; any number of leading batch axes.
 
-        Raises ValueError where the groups do not divide the channels and the features.
+        Raises ValueError for sizes below 1, and where the groups do not divide the channels and
+        the features.
         """
         num_axes, groups, channels = len(self.kernel_size), self.feature_group_count, x.shape[-1]
+        if min(self.features, groups, *self.kernel_size) < 1:
+            raise ValueError(
+                f"features={self.features}, kernel_size={tuple(self.kernel_size)} and "
+                f"feature_group_count={groups} of a convolution must be at least 1"
+            )
         if channels % groups or self.features % groups:
             raise ValueError(
                 f"feature_group_count={groups} must divide both the {channels} channels of the "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from research.errors import UserError
 from research.sequence.sampling import sample
 
 SHOWN_TOKENS = 200
+CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read through
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ class LanguageModeling:
         if self.tokenizer is not None:
             self._check_vocabulary(self.tokenizer)
         return self.model.init(rng, batch["tokens"][:, :-1], train=False)
+
+    def check_data(self, arrays: Mapping[str, Any]) -> None:
+        """Raises UserError where a token is none of the model's vocabulary."""
+        if "tokens" not in arrays:
+            return
+        tokens = np.ravel(arrays["tokens"])[:CHECKED_TOKENS]
+        high = int(tokens.max(initial=0))
+        if high >= self.model.vocab_size:
+            raise UserError(
+                f"there is a token {high}, but the model has objective.model.vocab_size = "
+                f"{self.model.vocab_size}"
+            )
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

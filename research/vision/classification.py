@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from research.engine.display import ConfusionMatrix, Display, Displays, Images
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,18 @@ class Classification:
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables."""
         return self.model.init(rng, batch["image"], train=False)
+
+    def check_data(self, arrays: Mapping[str, Any]) -> None:
+        """Raises UserError where a label is none of the model's `num_classes`."""
+        num_classes: int | None = getattr(self.model, "num_classes", None)
+        if num_classes is None or "label" not in arrays:
+            return
+        low, high = int(np.min(arrays["label"])), int(np.max(arrays["label"]))
+        if low < 0 or high >= num_classes:
+            raise UserError(
+                f"the labels go from {low} to {high}, but the model has "
+                f"objective.model.num_classes = {num_classes}"
+            )
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

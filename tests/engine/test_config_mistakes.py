@@ -471,6 +471,16 @@ WITH_DATA = {
         optimizer__schedule={"warmup": "1 epochs"},
         needs_data=True,
     ),
+    "too few classes": mistake(
+        "data.source: the labels go from 0 to 9, but the model has objective.model.num_classes = 5",
+        objective__model__num_classes=5,
+        needs_data=True,
+    ),
+    "a size of the model below 1": mistake(
+        "objective: features=-1, kernel_size=(5, 5)",
+        objective__model__channels=(-1, 8),
+        needs_data=True,
+    ),
     "freezing no parameter": mistake(
         "optimizer.freeze: 'convolution.*' matches no parameter; paths are conv_0/bias",
         optimizer__freeze=("convolution.*",),

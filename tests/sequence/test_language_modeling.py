@@ -12,7 +12,7 @@ import pytest
 
 from research.data.tokenizers import Char
 from research.engine.metrics import compute, merge
-from research.engine.objective import HasGenerate, HasShow, Objective
+from research.engine.objective import HasCheckData, HasGenerate, HasShow, Objective
 from research.errors import UserError
 from research.sequence import GPT, LanguageModeling
 
@@ -51,6 +51,7 @@ def value_and_grads(objective, params, batch):
 
 def test_is_what_the_engine_asks_for():
     assert isinstance(OBJECTIVE, Objective)
+    assert isinstance(OBJECTIVE, HasCheckData)
     assert isinstance(OBJECTIVE, HasGenerate)
     assert isinstance(OBJECTIVE, HasShow)
 
@@ -193,6 +194,9 @@ def test_refuses_data_that_does_not_fit_the_model(batch):
     larger = dataclasses.replace(OBJECTIVE, tokenizer=Char("abcdefghijklm"))
     with pytest.raises(UserError, match=r"vocab_size = 12: the tokenizer has 13 tokens"):
         larger.init(KEY, batch)
+    OBJECTIVE.check_data({"tokens": np.arange(12)})
+    with pytest.raises(UserError, match=r"a token 12, but .*vocab_size = 12"):
+        OBJECTIVE.check_data({"tokens": np.arange(13)})
 
 
 def test_shows_a_sample(params, batch):

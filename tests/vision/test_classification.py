@@ -9,7 +9,8 @@ from scipy.special import log_softmax
 
 from research.engine import metrics
 from research.engine.display import ConfusionMatrix, Images
-from research.engine.objective import HasFeatures, HasShow, Objective
+from research.engine.objective import HasCheckData, HasFeatures, HasShow, Objective
+from research.errors import UserError
 from research.vision import Classification, ConvNet, LeNet
 
 
@@ -138,6 +139,16 @@ def test_shows_every_mistake_and_only_mistakes():
     assert set(shown) == {"confusion_matrix"}
 
 
+def test_refuses_labels_that_are_no_classes():
+    objective = Classification(small_net())
+    classes = small_net().num_classes
+    objective.check_data({"label": np.arange(classes)})
+    objective.check_data({"image": np.zeros((2, 8, 8, 1))})
+    for wrong in (classes, -1):
+        with pytest.raises(UserError, match=f"num_classes = {classes}"):
+            objective.check_data({"label": np.array([0, wrong])})
+
+
 def test_features_are_what_the_head_sees():
     objective, batch = Classification(small_net()), batch_of(4)
     params, collections = init(objective, batch)
@@ -149,6 +160,5 @@ def test_features_are_what_the_head_sees():
 
 def test_follows_the_protocols():
     objective = Classification(small_net())
-    assert isinstance(objective, Objective)
-    assert isinstance(objective, HasFeatures)
-    assert isinstance(objective, HasShow)
+    for protocol in (Objective, HasCheckData, HasFeatures, HasShow):
+        assert isinstance(objective, protocol), protocol.__name__
