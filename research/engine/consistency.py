@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from research.engine.component import Component, build, parameters_of
@@ -155,26 +155,38 @@ def _check_names(experiment: Experiment) -> None:
 
 
 def _check_metrics(experiment: Experiment) -> None:
-    """Metrics belong to an evaluation or probe; which ones it has is known with its data."""
-    evaluations = list(experiment.evaluations)
-    names = [*evaluations, *experiment.probes]
-    _check_metric("checkpoints.best_metric", experiment.checkpoints.best_metric, names)
-    if experiment.early_stopping is not None:
-        _check_metric("early_stopping.metric", experiment.early_stopping.metric, evaluations)
-    if experiment.reference is not None:
-        _check_metric("reference.metric", experiment.reference.metric, names)
+    """Metrics belong to an evaluation or probe; those of an evaluation are known with its data."""
+    names = [*experiment.evaluations, *experiment.probes]
+    for path, metric in named_metrics(experiment).items():
+        group, slash, _ = metric.partition("/")
+        if not names:
+            raise UserError(f"{path} = {metric!r}: the config has no evaluation to measure it")
+        if group not in names or not slash:
+            raise UserError(
+                f'{path} = {metric!r}: write "NAME/METRIC", such as "{names[0]}/loss"'
+                f"{did_you_mean(group, names)}"
+            )
+        if group in experiment.probes:
+            probe = build(experiment.probes[group].probe, f"probes.{group}.probe")
+            check_metric_name(path, metric, probe.metric_names())
 
 
-def _check_metric(path: str, metric: str | None, names: Sequence[str]) -> None:
-    if metric is None:
-        return
-    group, slash, _ = metric.partition("/")
-    if not names:
-        raise UserError(f"{path} = {metric!r}: the config has no evaluation to measure it")
-    if group not in names or not slash:
+def named_metrics(experiment: Experiment) -> dict[str, str]:
+    """The metrics that settings name, by the setting's path."""
+    named = {
+        "checkpoints.best_metric": experiment.checkpoints.best_metric,
+        "early_stopping.metric": getattr(experiment.early_stopping, "metric", None),
+        "reference.metric": getattr(experiment.reference, "metric", None),
+    }
+    return {path: metric for path, metric in named.items() if metric is not None}
+
+
+def check_metric_name(path: str, metric: str, known: Iterable[str]) -> None:
+    """Raises UserError where the evaluation or probe of `metric`, NAME/METRIC, has no such one."""
+    group, _, name = metric.partition("/")
+    if name not in known:
         raise UserError(
-            f'{path} = {metric!r}: write "NAME/METRIC", such as "{names[0]}/loss"'
-            f"{did_you_mean(group, names)}"
+            f"{path} = {metric!r}: {group} has no metric {name!r}{did_you_mean(name, known)}"
         )
 
 

@@ -70,7 +70,11 @@ class Optimizer:
         at_least=0.0,
         below=1.0,
     )
-    eps: float = setting("Added to the denominator of adaptive optimizers.", 1e-8, at_least=0.0)
+    eps: float = setting(
+        "Added to the denominator of adaptive optimizers (adagrad: under its root).",
+        1e-8,
+        at_least=0.0,
+    )
     weight_decay: float = setting(
         "Decoupled (times the learning rate) for adamw, lion, muon; added to the gradient (L2) "
         "for the others.",

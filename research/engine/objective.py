@@ -6,7 +6,7 @@ have besides, found by `isinstance`, so that adversarial and teacher-student tra
 data in the one train step instead of other trainers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -145,6 +145,10 @@ class Probe(Protocol):
         self, objective: Objective, variables: Variables, rng: PRNGKeyArray, data_dir: str
     ) -> Mapping[str, float]:
         """Numbers by name."""
+        ...
+
+    def metric_names(self) -> Sequence[str]:
+        """Those of the numbers that settings such as `checkpoints.best_metric` may name."""
         ...
 
 

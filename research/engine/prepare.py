@@ -11,6 +11,7 @@ import numpy as np
 
 from research.data.dataset import Dataset
 from research.data.pipeline import Order
+from research.engine.consistency import check_metric_name, named_metrics
 from research.engine.duration import Steps
 from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
 from research.engine.experiment import Experiment
@@ -21,7 +22,6 @@ from research.engine.parallel_pmap import Pmap
 from research.engine.program import Program, Trial, make_program
 from research.engine.state import TrainState
 from research.errors import UserError
-from research.suggestion import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -164,16 +164,8 @@ def _check_names(prepared: Prepared) -> None:
     """Traces initialisation and evaluation: rules must match parameters, metrics must exist."""
     experiment, single = prepared.experiment, _initial_shapes(prepared)
     prepared.parallel.logical_shardings(single)
-    wanted = {
-        "checkpoints.best_metric": experiment.checkpoints.best_metric,
-        "early_stopping.metric": getattr(experiment.early_stopping, "metric", None),
-        "reference.metric": getattr(experiment.reference, "metric", None),
-    }
     for name, evaluator in prepared.evaluators.items():
         known = evaluator.metric_names(single)
-        for path, metric in wanted.items():
-            group, _, rest = (metric or "").partition("/")
-            if group == name and rest not in known:
-                raise UserError(
-                    f"{path} = {metric!r}: {name} has no metric {rest!r}{did_you_mean(rest, known)}"
-                )
+        for path, metric in named_metrics(experiment).items():
+            if metric.partition("/")[0] == name:
+                check_metric_name(path, metric, known)

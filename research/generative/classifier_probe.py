@@ -1,6 +1,6 @@
 """A trained classifier's verdict on a generative model's samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -96,6 +96,10 @@ class ClassifierProbe:
             for key in jax.random.split(rng, count)
         ]
         return shares(np.concatenate(parts)[: self.num_samples], self.confidence)
+
+    def metric_names(self) -> Sequence[str]:
+        """What `__call__` returns for every classifier."""
+        return ("confident", "smallest_class")
 
 
 def shares(

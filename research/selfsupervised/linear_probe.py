@@ -1,6 +1,6 @@
 """Linear evaluation: how well a linear classifier does on frozen features."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,10 @@ class LinearProbe:
             "accuracy_pixels": pixels,
             "feature_std": float(feature_std(jnp.asarray(features))),
         }
+
+    def metric_names(self) -> Sequence[str]:
+        """What `__call__` returns."""
+        return ("accuracy", "accuracy_untrained", "accuracy_pixels", "feature_std")
 
     def fit_and_score(
         self, features: Features, labels: Labels, test_features: Features, test_labels: Labels

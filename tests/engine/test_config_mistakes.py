@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 GONE = object()
 NAN, INFINITY = float("nan"), float("inf")
 TEST_SET = {"name": "data.sources.Digits", "split": "test"}
+LINEAR_PROBE = {"name": "selfsupervised.LinearProbe", "train": TEST_SET, "test": TEST_SET}
 
 DIGITS: Mapping[str, Any] = {
     "objective": {
@@ -280,6 +281,11 @@ COMPONENTS = {
     "source for a probe": mistake(
         "probes.p.probe.name = 'data.sources.Digits': is no Probe",
         probes={"p": {"probe": TEST_SET}},
+    ),
+    "metric of a probe": mistake(
+        "early_stopping.metric = 'p/acuracy': p has no metric 'acuracy'; did you mean 'accuracy'?",
+        probes={"p": {"probe": LINEAR_PROBE}},
+        early_stopping={"metric": "p/acuracy"},
     ),
     "refused by its constructor": mistake(
         "evaluations.test.source: data.sources.Digits: Digits.split must be 'train' or 'test'",
