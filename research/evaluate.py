@@ -9,7 +9,7 @@ from research.errors import UserError
 
 _EXAMPLES = """examples:
   python -m research.evaluate --workdir runs/lenet
-  python -m research.evaluate --workdir runs/lenet --step best
+  python -m research.evaluate --workdir runs/gpt --step best
   python -m research.evaluate --workdir runs/lenet --step 4690 --only test
 """
 

@@ -42,8 +42,8 @@ def test_config_runs(config, tmp_path, data_dir, classifier, capsys):
     assert result["metrics"]
     assert (workdir / "images" / "learning_curves.png").stat().st_size > 1000
     experiment = configs.load(arguments(config, workdir, data_dir)[0].removeprefix("--config="))
-    if experiment.reference is not None:
-        assert experiment.reference.metric in result["metrics"]
+    assert experiment.reference is not None, "say which number of which paper is to be reached"
+    assert experiment.reference.metric in result["metrics"]
 
     complaint = golden.complaint(config, golden.numbers_of(workdir))
     assert not complaint, complaint

@@ -73,6 +73,7 @@ def get_config() -> ConfigDict:
                 "paper": "our own bar: 90 % of samples are named with p >= 0.9",
                 "metric": "classifier/confident",
                 "value": 0.9,
+                "tolerance": 0.0,
             },
         }
     )

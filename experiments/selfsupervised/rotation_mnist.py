@@ -1,14 +1,17 @@
 """Rotation prediction on MNIST without labels, then a linear probe on frozen features.
 
-Gidaris et al. 2018: a network that tells how far an image was turned learns features of what is
-in it. The probe is a multinomial logistic regression on the backbone's average-pooled features of
-10,000 training images; the same probe is fitted to raw pixels and to the features of the untrained
-network.
+Gidaris et al. 2018: a network that tells how far an image was turned learns features of what is in
+it. The paper finds them in the middle of the network, where the last layers know about rotation
+only: the probe is a multinomial logistic regression on the second of three stages, averaged over
+positions, of 10,000 training images; the same probe is fitted to raw pixels and to the features
+of the untrained network.
 
     python -m research.train --config experiments/selfsupervised/rotation_mnist.py \\
         --workdir runs/rotation
 
-Not yet measured to its end. Data: `mnist/`.
+Expected: probe accuracy 0.944 learned, 0.907 untrained, 0.893 pixels; rotations told apart with
+test accuracy 0.984 (18 minutes of CPU time). Stage and widths were chosen by probing 10,000 other
+training images, where the last stage had 0.904 learned, 0.900 untrained. Data: `mnist/`.
 """
 
 from ml_collections import ConfigDict
@@ -53,6 +56,12 @@ def get_config() -> ConfigDict:
                 "learning_rate": 2e-3,
                 "weight_decay": 1e-4,
                 "schedule": {"name": "cosine", "warmup": "5%"},
+            },
+            "reference": {
+                "paper": "our own bar: the untrained network's features; pixels have 0.893",
+                "metric": "linear/accuracy",
+                "value": 0.907,
+                "tolerance": 0.0,
             },
         }
     )

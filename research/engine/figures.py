@@ -63,7 +63,9 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Every metric of `metrics.jsonl` over the steps, one panel a metric.
 
     "loss" and "test/loss" share a panel; "grad_norm/<group>" is one of a logarithmic panel
-    "grad norm". Raises UserError where there is nothing to draw or `path` cannot be written.
+    "grad norm". What was measured once only has none, where others have curves.
+
+    Raises UserError where there is nothing to draw or `path` cannot be written.
     """
     panels = _panels(rows)
     if not panels:
@@ -121,7 +123,7 @@ def confusion_matrix(matrix: ConfusionMatrix) -> Picture:
 
 def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, Any]]]]:
     """Points (step, value) by panel and curve; the loss comes first, what is about the optimizer
-    last."""
+    last. A panel has some curve of two points, where any has."""
     panels: dict[str, dict[str, list[tuple[int, Any]]]] = {}
     for row in rows:
         for name in row.keys() - {"step"}:
@@ -135,9 +137,10 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple
     def rank(panel: str) -> tuple[bool, bool, bool, str]:
         return panel != "loss", _is_norm(panel), panel == "learning_rate", panel
 
+    drawn = [name for name, curves in panels.items() if max(map(len, curves.values())) > 1]
     return {
         panel: {curve: panels[panel][curve] for curve in sorted(panels[panel], key=_natural)}
-        for panel in sorted(panels, key=rank)
+        for panel in sorted(drawn or panels, key=rank)
     }
 
 

@@ -65,6 +65,9 @@ def test_learning_curves_group_train_and_evaluations_by_metric():
         ("grad_norm", ["decoder", "encoder"]),
     ]
     assert panels["loss"]["test"] == [(0, 3.0), (5, 0.5), (10, 3 / 11)]
+    once = [*make_rows(range(11)), {"step": 10, "linear/accuracy": 0.9, "linear/std": 1.0}]
+    assert set(figures._panels(once)) == set(panels)
+    assert set(figures._panels(once)["accuracy"]) == {"test", "linear"}
 
 
 def test_learning_curves_are_drawn_and_small(tmp_path):
