@@ -4,7 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,6 +15,24 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     cache = tempfile.mkdtemp(prefix="research_tests_")
     os.environ["RESEARCH_CACHE_DIR"] = cache
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def own_data_dir() -> Iterator[None]:
+    """A test's --data_dir is not the next test's."""
+    name = "RESEARCH_DATA_DIR"
+    before = os.environ.get(name)
+    yield
+    os.environ.pop(name, None)
+    if before is not None:
+        os.environ[name] = before
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out pictures: they take longer than training does here."""
+    monkeypatch.setattr("research.engine.figures.learning_curves", lambda rows, path: None)
+    monkeypatch.setattr("research.engine.actions.Show.__call__", lambda action, moment: None)
 
 
 @pytest.fixture

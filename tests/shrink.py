@@ -33,7 +33,8 @@ SHRUNK = {
     "generative/gan_mnist.py": {
         "objective.generator.hidden": (8,),
         "objective.generator.channels": (8, 4),
-        "objective.generator.latent_dim": 4,
+        "objective.generator.latent_dim": 6,
+        "objective.generator.num_categories": 3,
         "objective.discriminator.channels": (4, 8),
         "objective.discriminator.hidden": (8,),
         "probes.classifier.probe.num_samples": 100,

@@ -78,11 +78,9 @@ def test_docstring_gives_the_command():
         )
 
 
-def test_equal_runs_write_equal_metrics(tmp_path, data_dir):
-    for name in ("a", "b"):
-        command = [sys.executable, "-m", "research.train"]
-        given = arguments("vision/lenet_mnist.py", tmp_path / name, data_dir)
-        subprocess.run(command + given, check=True, capture_output=True)
-    first, second = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("a", "b"))
+def test_equal_runs_write_equal_metrics(tmp_path, data_dir, classifier):
+    given = arguments("vision/lenet_mnist.py", tmp_path / "run", data_dir)
+    subprocess.run([sys.executable, "-m", "research.train", *given], check=True)
+    first, second = ((run / "metrics.jsonl").read_bytes() for run in (classifier, tmp_path / "run"))
     assert first
     assert first == second

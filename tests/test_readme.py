@@ -48,6 +48,7 @@ def test_own_components_of_readme_train(mylab, tmp_path):
         "--config.data.source={'name': 'mylab.data.Circles', 'split': 'train'}",
         "--config.evaluations.test.source={'name': 'mylab.data.Circles', 'split': 'test'}",
         "--config.checkpoints.best_metric=test/loss",
+        "--config.reference=None",
         f"--data_dir={tmp_path}",
     ]
     assert run(tmp_path / "objective", *settings) == 0

@@ -35,6 +35,7 @@ def lenet(workdir: Path, **overrides: object) -> list[str]:
         "log_every": "10 steps",
         "evaluations__test__every": "10 steps",
         "checkpoints__every": f"{EVERY} steps",
+        "checkpoints__best_metric": "test/accuracy",
         "optimizer__schedule__warmup": "0 steps",
         **overrides,
     }
@@ -68,12 +69,6 @@ def finished(tmp_path_factory) -> Path:
 def workdir(finished, tmp_path) -> Path:
     """A copy of the finished run."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Leaves out the learning curves: they take longer than training does here."""
-    monkeypatch.setattr("research.engine.figures.learning_curves", lambda rows, path: None)
 
 
 def paused_in_training(given: list[str], workdir: Path) -> subprocess.Popen:

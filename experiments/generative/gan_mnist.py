@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
                 "generator": {
                     "name": "generative.DCGANGenerator",
                     "latent_dim": 64,
+                    "num_categories": 20,
                     "image_shape": (28, 28, 1),
                     "hidden": (512,),
                     "channels": (64, 32),
@@ -59,7 +60,7 @@ def get_config() -> ConfigDict:
                     "probe": {"name": "generative.ClassifierProbe", "workdir": "runs/lenet"},
                 },
             },
-            "duration": "15 epochs",
+            "duration": "10 epochs",
             "optimizer": {
                 "name": "adam",
                 "learning_rate": 5e-4,

@@ -28,12 +28,18 @@ class DCGANGenerator(nn.Module):
     4×4 transposed convolution of stride 2 doubles it. Batch normalisation and ReLU everywhere
     but at the output, whose tanh is rescaled to [0, 1]. The paper's deep networks have no other
     dense layers; `hidden` ones before the maps give a shallow network its global structure.
+
+    With `num_categories`, the largest of that many last latents makes a choice, which the network
+    sees one-hot and as long as the other latents are on average: like the categorical code of
+    InfoGAN (Chen et al. 2016). A continuous map of a Gaussian alone has to pass through images
+    between the classes (Khayatkhoei et al. 2018).
     """
 
     latent_dim: int = 100
     image_shape: tuple[int, int, int] = (64, 64, 3)
     channels: tuple[int, ...] = (512, 256, 128, 64)
     hidden: tuple[int, ...] = ()
+    num_categories: int = 0
     dtype: str | None = None
 
     @nn.compact
@@ -42,8 +48,14 @@ class DCGANGenerator(nn.Module):
     ) -> Float[Array, "batch height width channels"]:
         """Images of the latents; normalised by the batch's statistics where `train`.
 
-        Raises ValueError where the image's size is no multiple of `2**len(channels)`.
+        Raises ValueError where the image's size is no multiple of `2**len(channels)`, and where
+        the categories leave no other latents.
         """
+        if not 0 <= self.num_categories < self.latent_dim:
+            raise ValueError(
+                f"num_categories={self.num_categories} must be at least 0 and below "
+                f"latent_dim={self.latent_dim}"
+            )
         height, width, image_channels = self.image_shape
         doublings = 2 ** len(self.channels)
         if height % doublings or width % doublings:
@@ -56,7 +68,7 @@ class DCGANGenerator(nn.Module):
             BatchNorm, use_running_average=not train, dtype=self.dtype, scale_init=_scale
         )
         dense = functools.partial(nn.Dense, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype)
-        x = latents
+        x = _choose(latents, self.num_categories) if self.num_categories else latents
         for i, features in enumerate(self.hidden):
             x = dense(features, name=f"hidden_{i}")(x)
             x = nn.relu(norm(name=f"hidden_norm_{i}")(x))
@@ -120,6 +132,15 @@ class DCGANDiscriminator(nn.Module):
             x = nn.leaky_relu(norm(name=f"hidden_norm_{i}")(x), 0.2)
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return _at_least_float32(dense(1, name="head")(x)[:, 0])
+
+
+def _choose(
+    latents: Float[Array, "batch latent"], num_categories: int
+) -> Float[Array, "batch latent"]:
+    """The last latents as a one-hot choice of the largest, of the length of the others."""
+    others, scores = latents[:, :-num_categories], latents[:, -num_categories:]
+    choice = jax.nn.one_hot(scores.argmax(-1), num_categories, dtype=latents.dtype)
+    return jnp.concatenate([others, math.sqrt(others.shape[1]) * choice], axis=-1)
 
 
 def _at_least_float32(x: Array) -> Array:

@@ -99,12 +99,11 @@ class Classification:
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Displays:
         """The confusion matrix, and up to 36 wrongly classified images, `true → predicted`."""
-        from sklearn.metrics import confusion_matrix
-
         labels = np.asarray(batch["label"])
         logits = self.logits(params, collections, batch)
         predictions = np.asarray(logits.argmax(-1))
-        counts = confusion_matrix(labels, predictions, labels=np.arange(logits.shape[-1]))
+        counts = np.zeros((logits.shape[-1], logits.shape[-1]), int)
+        np.add.at(counts, (labels, predictions), 1)
         displays: dict[str, Display] = {"confusion_matrix": ConfusionMatrix(counts)}
         wrong = np.flatnonzero(predictions != labels)[:36]
         if len(wrong):

@@ -1,6 +1,5 @@
 """The train step against what its parts add up to by hand."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,8 @@ import optax
 import pytest
 import small
 
-from research.engine.duration import Steps
 from research.engine.metrics import Mean
 from research.engine.objective import Aux, Player
-from research.engine.program import Program
 from research.engine.step import StepSettings, init_state, train_step
 from research.errors import UserError
 
@@ -195,14 +192,6 @@ def test_players_that_do_not_share_out_the_parameters_are_refused(modules):
     optimizers = {"first": optax.sgd(RATE), "second": optax.sgd(RATE)}
     with pytest.raises(UserError, match=r"Game\.players\(\).*exactly one player"):
         start(game, optimizers, game.init(None, None))
-
-
-def test_settings_for_an_unknown_player_are_refused():
-    settings = small.experiment()
-    settings = dataclasses.replace(settings, players={"third": settings.optimizer})
-    program = Program(settings, Game(), (), Steps(10, 10, 16))
-    with pytest.raises(UserError, match=r"players\.third: no such player.*first, second"):
-        program.optimizers(settings, Game(), Game().init(None, None)["params"])
 
 
 @dataclass(frozen=True)

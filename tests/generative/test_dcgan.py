@@ -32,6 +32,29 @@ def test_refuses_an_image_size_it_cannot_double_to():
         DCGANGenerator(4, (28, 28, 1), (8, 4, 2)).init(jax.random.key(0), jnp.zeros((1, 4)))
 
 
+def test_categories_are_the_largest_of_the_last_latents():
+    model = DCGANGenerator(5, (4, 4, 1), (2, 2), hidden=(3,), num_categories=3)
+    latents = jnp.array([[1.0, 2.0, 0.1, 0.9, 0.2], [1.0, 2.0, -7.0, 0.3, 0.2]])
+    # Larger than at the start, where all images are grey.
+    params = jax.tree.map(lambda x: 30 * x, model.init(jax.random.key(0), latents))
+    same = model.apply(params, latents)
+    np.testing.assert_array_equal(same[0], same[1])
+    other = model.apply(params, latents.at[0, 4].set(1.0))
+    assert not np.allclose(other[0], other[1])
+    plain = DCGANGenerator(5, (4, 4, 1), (2, 2), hidden=(3,))
+    chosen = jnp.concatenate([latents[:1, :2], np.sqrt(2) * jnp.array([[0.0, 1.0, 0.0]])], -1)
+    np.testing.assert_allclose(plain.apply(params, chosen), same[:1], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"num_categories=5 .* latent_dim=5"):
+        model.clone(num_categories=5).init(jax.random.key(0), latents)
+
+
+def test_hidden_layers_come_before_the_maps_and_after_the_convolutions():
+    generator = DCGANGenerator(5, (4, 4, 1), (2, 2), hidden=(3,))
+    assert num_params(generator, (5,)) == (5 * 3 + 6) + 3 * 2 + 4 + 16 * 2 * 2 + 4 + 16 * 2
+    discriminator = DCGANDiscriminator((2,), hidden=(3,))
+    assert num_params(discriminator, (4, 4, 1)) == 16 * 2 + (2 * 2 * 2 * 3 + 6) + 3
+
+
 def test_generator_equals_pytorch():
     fixture = Fixture("fixtures/dcgan_generator")
     # The first transposed convolution sees one position: a dense layer to 4×4×512.
