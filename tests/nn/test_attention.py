@@ -74,7 +74,7 @@ def test_self_attention_is_attention_to_itself():
     """The packed product and the three separate ones are the same function."""
     x = normal(0, 2, 5, 8)
     layer = MultiHeadAttention(2, bias_init=nn.initializers.normal(1.0))
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
     separate = layer.apply(variables, x, x + 0, x + 0)
     np.testing.assert_allclose(layer.apply(variables, x), separate, rtol=1e-5, atol=1e-5)
 
@@ -105,7 +105,7 @@ def test_the_softmax_is_float32_in_bfloat16():
 def test_dropout():
     x = normal(0, 2, 5, 8)
     layer = MultiHeadAttention(2, dropout_rate=0.5)
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
     without = layer.apply(variables, x)
 
     @jax.jit
@@ -129,12 +129,12 @@ def test_parameters_and_their_options():
         kernel_init=nn.initializers.normal(0.02),
         out_kernel_init=nn.initializers.zeros,
     )
-    params = layer.init(jax.random.key(0), x)["params"]
+    params = jax.jit(layer.init)(jax.random.key(0), x)["params"]
     shapes = jax.tree.map(jnp.shape, params)
     assert shapes == {"qkv": {"kernel": (8, 3, 2, 3)}, "out": {"kernel": (2, 3, 8)}}
     assert not params["out"]["kernel"].any()
     # Fan-in is of the features, not of the packed shape.
-    wide = MultiHeadAttention(num_heads=4).init(jax.random.key(0), jnp.ones((1, 1, 256)))
+    wide = jax.jit(MultiHeadAttention(num_heads=4).init)(jax.random.key(0), jnp.ones((1, 1, 256)))
     np.testing.assert_allclose(wide["params"]["qkv"]["kernel"].std(), 1 / 16, rtol=0.05)
 
 

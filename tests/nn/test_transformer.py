@@ -73,7 +73,7 @@ def test_scan_and_remat_change_nothing(scan_layers, remat):
     """Value and gradient of the plain stack, its parameters stacked for the scan."""
     x, key_mask = normal(0, 2, 5, 8), jnp.arange(5) < jnp.asarray([[5], [3]])
     plain = Transformer(**TINY, causal=True)
-    variables = plain.init(jax.random.key(0), x)
+    variables = jax.jit(plain.init)(jax.random.key(0), x)
     other = plain.clone(scan_layers=scan_layers, remat=remat)
 
     def stack(params):
@@ -100,7 +100,7 @@ def test_scan_and_remat_change_nothing(scan_layers, remat):
 def test_scanned_layers_start_different_and_drop_different():
     x = jnp.broadcast_to(normal(0, 1, 1, 8), (1, 4, 8))
     model = Transformer(**TINY, scan_layers=True, remat=True, dropout_rate=0.5)
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     kernel = variables["params"]["blocks"]["mlp"]["up"]["kernel"]
     assert not np.allclose(kernel[0], kernel[1])
 
@@ -117,7 +117,7 @@ def test_scanned_layers_start_different_and_drop_different():
 def test_causal_blocks_look_back_only():
     x = normal(0, 1, 6, 8)
     model = Transformer(**TINY, causal=True)
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     changed = model.apply(variables, x.at[:, 4].add(1.0))
     same = model.apply(variables, x)
     np.testing.assert_allclose(changed[:, :4], same[:, :4], rtol=1e-6, atol=1e-6)
@@ -127,7 +127,7 @@ def test_causal_blocks_look_back_only():
 def test_masked_positions_do_not_reach_the_others():
     x, key_mask = normal(0, 1, 6, 8), jnp.arange(6)[None] < 4
     model = Transformer(**TINY)
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     masked = model.apply(variables, x, key_mask=key_mask)
     np.testing.assert_allclose(
         masked[:, :4], model.apply(variables, x[:, :4]), rtol=1e-5, atol=1e-5
@@ -143,7 +143,7 @@ def test_initialisation_of_gpt2_can_be_asked_for():
         out_kernel_init=nn.initializers.normal(0.02 / 2),
         use_bias=False,
     )
-    params = model.init(jax.random.key(0), jnp.ones((1, 2, 64)))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 2, 64)))["params"]
     block = params["block_0"]
     for kernel, std in [
         (block["attention"]["qkv"], 0.02),

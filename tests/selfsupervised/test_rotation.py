@@ -1,5 +1,7 @@
 """RotationPrediction: the right labels, the mean over all rotations, the plain features."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,8 +92,9 @@ def test_features_of_an_inner_stage_are_averaged_over_positions():
     model, batch = ConvNet(4, channels=(2, 3)), batch_of(3)
     objective = RotationPrediction(model, feature="stage_0")
     params, collections = init(objective, batch)
-    features = objective.features(params, collections, batch)
-    maps = model.apply({"params": params, **collections}, batch["image"], method="features")
+    features = jax.jit(objective.features)(params, collections, batch)
+    apply = jax.jit(functools.partial(model.apply, method="features"))
+    maps = apply({"params": params, **collections}, batch["image"])
     np.testing.assert_allclose(features, maps["stage_0"].mean((1, 2)), rtol=1e-6)
 
 
@@ -120,13 +123,13 @@ def test_bfloat16_computes_and_float32_remains():
 def test_refuses_what_cannot_work():
     rng = jax.random.key(0)
     with pytest.raises(UserError, match=r"returns 10 values.*model\.num_classes = 4"):
-        RotationPrediction(Backbone(10)).init(rng, batch_of(2))
+        jax.eval_shape(RotationPrediction(Backbone(10)).init, rng, batch_of(2))
     with pytest.raises(UserError, match="square, got 4x3"):
-        RotationPrediction(Backbone()).init(rng, {"image": jnp.zeros((2, 4, 3, 1))})
+        jax.eval_shape(RotationPrediction(Backbone()).init, rng, {"image": jnp.zeros((2, 4, 3, 1))})
     with pytest.raises(UserError, match=r"feature = 'stage_9'.*did you mean 'stage_"):
-        RotationPrediction(ConvNet(4, (2, 3)), "stage_9").init(rng, batch_of(2))
+        jax.eval_shape(RotationPrediction(ConvNet(4, (2, 3)), "stage_9").init, rng, batch_of(2))
     with pytest.raises(UserError, match=r"feature = 'stage_0': Backbone offers none"):
-        RotationPrediction(Backbone(), "stage_0").init(rng, batch_of(2))
+        jax.eval_shape(RotationPrediction(Backbone(), "stage_0").init, rng, batch_of(2))
 
 
 def test_follows_the_protocols():

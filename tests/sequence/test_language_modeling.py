@@ -33,7 +33,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def params(batch):
-    variables = OBJECTIVE.init(KEY, batch)
+    variables = jax.jit(OBJECTIVE.init)(KEY, batch)
     assert set(variables) == {"params"}
     # Larger than at initialisation, so that the tokens differ in their probabilities.
     return jax.tree.map(lambda x: 10 * x if x.ndim > 1 else x, variables["params"])
@@ -127,7 +127,7 @@ def test_learns_a_text_by_heart():
         (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), length=600)
         return params, losses
 
-    params, losses = train(OBJECTIVE.init(KEY, {"tokens": windows})["params"])
+    params, losses = train(jax.jit(OBJECTIVE.init)(KEY, {"tokens": windows})["params"])
     assert losses[0] == pytest.approx(np.log(12), rel=0.1)
     # All that cannot be known is the first target of the windows that begin with an a: half.
     assert losses[-1] == pytest.approx(np.log(3) / 8 / 2, rel=0.1)
