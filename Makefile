@@ -1,8 +1,7 @@
 PYTHON ?= $(shell command -v python3.12 || command -v python3.13 || command -v python3.14 || command -v python3)
 BIN := .venv/bin
 WORKDIR ?= runs/lenet_digits
-# One more than there are cores: some tests wait for processes of their own.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+WORKERS ?= auto
 
 .PHONY: demo test lint format clean
 

@@ -209,12 +209,13 @@ def test_what_save_refuses(tmp_path):
         checkpoints.save(2, {"a": {"b": np.zeros(2)}}, {})
     with pytest.raises(ValueError, match="same path"):
         checkpoints.save(2, {"a": {"b": jnp.ones(2)}, "a/b": jnp.ones(2)}, {})
-    deleted = small(2)
-    deleted["weight"].delete()
-    with pytest.raises(RuntimeError, match="deleted"):
-        checkpoints.save(2, deleted, {})
     checkpoints.save(3, small(3), {})
     checkpoints.close()
+    assert list_steps(tmp_path) == (3,)
+    deleted = small(4)
+    deleted["weight"].delete()
+    with pytest.raises(RuntimeError, match="deleted"):
+        Checkpoints(tmp_path).save(4, deleted, {})
     assert list_steps(tmp_path) == (3,)
     with pytest.raises(UserError, match="keep_latest"):
         Checkpoints(tmp_path, keep_latest=0)
