@@ -46,9 +46,7 @@ class RotationPrediction:
                 f"RotationPrediction: model returns {logits.shape[-1]} values an image, but "
                 f"there are {_NUM_ROTATIONS} rotations; set model.num_classes = {_NUM_ROTATIONS}"
             )
-        params = variables["params"]
-        collections = {name: tree for name, tree in variables.items() if name != "params"}
-        jax.eval_shape(self.features, params, collections, batch)
+        jax.eval_shape(self._features, variables, batch["image"])
         return variables
 
     def loss(
@@ -83,18 +81,22 @@ class RotationPrediction:
         self, params: Params, collections: Collections, batch: Batch
     ) -> Float[Array, "batch features"]:
         """The representation of the images as they are; UserError for an unknown `feature`."""
-        variables = {"params": params, **collections}
+        return self._features({"params": params, **collections}, batch["image"])
+
+    def _features(
+        self, variables: Variables, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch features"]:
         features: Any
         if self.feature is None:
             model = self.model.clone(num_classes=None)
-            features = model.apply(variables, batch["image"], train=False)
+            features = model.apply(variables, images, train=False)
         else:
             if not hasattr(self.model, "features"):
                 raise UserError(
                     f"RotationPrediction.feature = {self.feature!r}: "
                     f"{type(self.model).__name__} offers none, having no method `features`"
                 )
-            maps: Any = self.model.apply(variables, batch["image"], method="features")
+            maps: Any = self.model.apply(variables, images, method="features")
             if self.feature not in maps:
                 raise UserError(
                     f"RotationPrediction.feature = {self.feature!r}: the model has no such "
