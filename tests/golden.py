@@ -10,9 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from research import train
-from tests.shrink import SHRUNK, arguments
-from tests.small_data import write_small_data
+from tests.shared import trained
+from tests.shrink import SHRUNK
 
 FILE = Path(__file__).parent / "golden.json"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
@@ -54,24 +53,9 @@ def complaint(config: str, found: Mapping[str, float]) -> str:
 def write() -> None:
     """Runs every shrunk config and writes its numbers."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data_dir = write_small_data(folder / "data")
-        classifier = folder / "classifier"
-        train.run(arguments("vision/lenet_mnist.py", classifier, data_dir))
-        numbers = {}
-        for index, config in enumerate(sorted(SHRUNK)):
-            workdir = folder / str(index)
-            train.run(arguments(config, workdir, data_dir, **composed(config, classifier)))
-            numbers[config] = numbers_of(workdir)
+        numbers = {config: numbers_of(trained(Path(name), config)) for config in sorted(SHRUNK)}
     made_with = {package: importlib.metadata.version(package) for package in PACKAGES}
     FILE.write_text(json.dumps({"made_with": made_with, "numbers": numbers}, indent=1) + "\n")
-
-
-def composed(config: str, classifier: Path) -> dict[str, str]:
-    """The overrides of configs that build on another run."""
-    if config.startswith("generative/gan"):
-        return {"probes__classifier__probe__workdir": str(classifier)}
-    return {}
 
 
 if __name__ == "__main__":

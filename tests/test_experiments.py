@@ -1,30 +1,14 @@
 """Every example config runs from end to end, shrunk, on small data."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from research import evaluate, generate, preview, train
+from research import evaluate, generate, preview
 from research.engine import config as configs
-from tests import golden
+from tests import golden, processes, shared
 from tests.shrink import SHRUNK, arguments, config_files
-from tests.small_data import write_small_data
-
-
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    return write_small_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="session")
-def classifier(tmp_path_factory, data_dir):
-    workdir = tmp_path_factory.mktemp("classifier") / "lenet"
-    code = train.run(arguments("vision/lenet_mnist.py", workdir, data_dir))
-    assert code == 0
-    return workdir
 
 
 def test_every_config_is_tested():
@@ -33,10 +17,8 @@ def test_every_config_is_tested():
 
 
 @pytest.mark.parametrize("config", sorted(SHRUNK))
-def test_config_runs(config, tmp_path, data_dir, classifier, capsys):
-    workdir = tmp_path / "run"
-    overrides = golden.composed(config, classifier)
-    assert train.run(arguments(config, workdir, data_dir, **overrides)) == 0
+def test_config_runs(config, tmp_path, shared_dir, capsys):
+    workdir, data_dir = shared.trained(shared_dir, config), shared.small_data(shared_dir)
     result = json.loads((workdir / "result.json").read_text())
     assert result["step"] == 12
     assert result["metrics"]
@@ -61,7 +43,8 @@ def test_config_runs(config, tmp_path, data_dir, classifier, capsys):
 
 
 @pytest.mark.parametrize("config", ["vision/lenet_digits.py", "generative/vae_mnist.py"])
-def test_preview_shows_what_will_run(config, tmp_path, data_dir, capsys):
+def test_preview_shows_what_will_run(config, tmp_path, shared_dir, capsys):
+    data_dir = shared.small_data(shared_dir)
     given = [a for a in arguments(config, tmp_path, data_dir) if not a.startswith("--workdir")]
     assert preview.run(given) == 0
     shown = capsys.readouterr().out
@@ -78,9 +61,11 @@ def test_docstring_gives_the_command():
         )
 
 
-def test_equal_runs_write_equal_metrics(tmp_path, data_dir, classifier):
-    given = arguments("vision/lenet_mnist.py", tmp_path / "run", data_dir)
-    subprocess.run([sys.executable, "-m", "research.train", *given], check=True)
-    first, second = ((run / "metrics.jsonl").read_bytes() for run in (classifier, tmp_path / "run"))
+def test_equal_runs_write_equal_metrics(tmp_path, shared_dir):
+    config = "vision/lenet_mnist.py"
+    here = shared.trained(shared_dir, config)
+    given = arguments(config, tmp_path / "run", shared.small_data(shared_dir))
+    processes.finish(processes.start(processes.run_train, given))
+    first, second = ((run / "metrics.jsonl").read_bytes() for run in (here, tmp_path / "run"))
     assert first
     assert first == second

@@ -22,6 +22,8 @@ from research.engine.checkpoint import list_steps
 from research.engine.record import read_metrics
 from research.engine.restore import load_state, read_experiment
 from research.engine.window import Window
+from tests import processes
+from tests.shared import once
 from tests.shrink import arguments
 
 REPOSITORY = Path(__file__).parents[1]
@@ -56,13 +58,15 @@ def call(command, given: list[str]) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+def finished(shared_dir) -> Path:
     """A run that nothing happened to; not to be written to."""
-    workdir = tmp_path_factory.mktemp("runs") / "finished"
-    code, text = call(train.run, lenet(workdir))
-    assert code == 0, text
-    assert f"Done: {STEPS} steps" in text
-    return workdir
+
+    def run(workdir: Path) -> None:
+        code, text = call(train.run, lenet(workdir))
+        assert code == 0, text
+        assert f"Done: {STEPS} steps" in text
+
+    return once(shared_dir / "finished" / "run", run)
 
 
 @pytest.fixture
@@ -71,17 +75,11 @@ def workdir(finished, tmp_path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def paused_in_training(given: list[str], workdir: Path) -> subprocess.Popen:
+def paused_in_training(given: list[str], workdir: Path) -> processes.Process:
     """A process that has written its first metrics and is held there."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "research.train", *given],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    process = processes.start(processes.run_train, given)
     metrics = workdir / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+    while process.running and not (metrics.exists() and metrics.stat().st_size):
         time.sleep(0.005)
     process.send_signal(signal.SIGSTOP)
     return process
@@ -119,10 +117,10 @@ def test_a_run_told_to_stop_saves_and_goes_on_to_the_same_end(finished, tmp_path
 
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
-        text, _ = process.communicate(timeout=60)
+        code, text = process.wait()
     finally:
         process.kill()
-    assert process.returncode == 75, text
+    assert code == 75, text
     assert "Stopping after this step" in text
     (step,) = list_steps(workdir / "checkpoints")[:1]
     assert 10 <= step < STEPS

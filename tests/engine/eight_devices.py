@@ -1,8 +1,7 @@
-"""Every parallel mode on eight devices, in one process: prints as JSON how far each is from one
-device. A process of its own, since the number of devices is chosen when JAX starts."""
+"""Every parallel mode on eight devices, in one process: how far each is from one device. A process
+of its own, since the number of devices is chosen when JAX starts."""
 
 import json
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -63,14 +62,17 @@ def advance(run: Any, state: Any, start: int, compiled: Any) -> Any:
     return small.advance(run, state, start, calls, compiled)
 
 
-def main(folder: Path) -> None:
-    """Trains five steps, saves, trains five more; then goes on from other modes' checkpoints."""
+def report(folder: Path) -> None:
+    """Trains five steps, saves, trains five more; then goes on from other modes' checkpoints.
+
+    Writes what it measures to `report.json`.
+    """
     runs, halfway, compiled, ends = {}, {}, {}, {}
-    report: dict[str, Any] = {"devices": jax.device_count()}
+    measured: dict[str, Any] = {"devices": jax.device_count()}
     for mode, settings in MODES.items():
         run = runs[mode] = small.ready(**small.HARD | settings)
         state = run.init()
-        entry = report[mode] = {"shards": shards(state)}
+        entry = measured[mode] = {"shards": shards(state)}
         if run.evaluators:
             entry["evaluation"] = run.evaluators["test"](state)
         compiled[mode] = small.compile_train(run, state)
@@ -93,16 +95,12 @@ def main(folder: Path) -> None:
         run = runs[target]
         restored = restore(folder / source, run.restore_target())
         state = run.parallel.from_logical(restored.state)
-        placed = shards(state) == report[target]["shards"]
+        placed = shards(state) == measured[target]["shards"]
         exact = small.largest_difference(to_host(run, state), halfway[source])
         state, _ = advance(run, state, restored.step, compiled[target])
-        report[f"{source} -> {target}"] = {
+        measured[f"{source} -> {target}"] = {
             "restored": exact,
             "placed": placed,
             "difference": small.largest_difference(to_host(run, state), ends["jit"]),
         }
-    print(json.dumps(report))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (folder / "report.json").write_text(json.dumps(measured))

@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,163 +13,158 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from research.engine import checkpoint
-from research.engine.checkpoint import CheckpointError, Checkpoints, clean_up, list_steps, restore
+from research.engine.checkpoint import (
+    CheckpointError,
+    Checkpoints,
+    Restored,
+    clean_up,
+    list_steps,
+    restore,
+    set_aside_damaged,
+)
+from tests.processes import finish, start
 
-ROOT = Path(__file__).parents[2]
-
-
-def start(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, f"{output}\n{errors}"
-    return output
+def every_kind(step: int) -> dict[str, jax.Array]:
+    return {
+        "matrix": jnp.arange(96, dtype=jnp.float32).reshape(8, 12) * step,
+        "vector": jnp.arange(16, dtype=jnp.bfloat16) + step,
+        "scalar": jnp.int32(step),
+        "keys": jax.random.split(jax.random.key(step), 4),
+        "empty": jnp.zeros((0, 2)),
+        "replicated": jnp.ones((3, 4)) * step,
+    }
 
 
-EIGHT_DEVICES = """
-import sys
-from pathlib import Path
-import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import NamedSharding, PartitionSpec as P
-from research.engine.checkpoint import Checkpoints, restore
+def assert_same(restored: dict[str, jax.Array], expected: dict[str, jax.Array]) -> None:
+    for name, array in expected.items():
+        assert restored[name].dtype == array.dtype, name
+        assert bool((restored[name] == array).all()), name
 
-folder = Path(sys.argv[1])
-assert jax.device_count() == 8
-mesh = jax.make_mesh((4, 2), ("fsdp", "tensor"))
-specs = {"matrix": P("fsdp", "tensor"), "vector": P(("fsdp", "tensor")), "scalar": P(),
-         "keys": P("fsdp"), "empty": P(), "replicated": P(None, "tensor")}
-shardings = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
 
-def values(step):
-    return {"matrix": jnp.arange(96, dtype=jnp.float32).reshape(8, 12) * step,
-            "vector": jnp.arange(16, dtype=jnp.bfloat16) + step, "scalar": jnp.int32(step),
-            "keys": jax.random.split(jax.random.key(step), 4), "empty": jnp.zeros((0, 2)),
-            "replicated": jnp.ones((3, 4)) * step}
+def assert_placed(restored: dict[str, jax.Array], target: dict[str, jax.ShapeDtypeStruct]) -> None:
+    for name, array in restored.items():
+        assert array.sharding.is_equivalent_to(target[name].sharding, array.ndim), name
 
-target = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings[name])
-          for name, x in values(0).items()}
-restored = restore(folder, target)
-assert restored.step == 1
-for name, expected in values(1).items():
-    actual = restored.state[name]
-    assert actual.sharding.is_equivalent_to(shardings[name], actual.ndim), (name, actual.sharding)
-    assert actual.dtype == expected.dtype and bool((actual == expected).all()), name
 
-checkpoints = Checkpoints(folder, keep_latest=3)
-checkpoints.save(2, {name: jax.device_put(x, shardings[name]) for name, x in values(2).items()}, {})
-checkpoints.wait()
-moved = {"matrix": P("tensor", None), "vector": P("tensor")}
-for name, spec in moved.items():
-    target[name] = target[name].update(sharding=NamedSharding(mesh, spec))
-restored = restore(folder, target)
-for name, expected in values(2).items():
-    assert restored.state[name].sharding.is_equivalent_to(target[name].sharding, expected.ndim)
-    assert bool((restored.state[name] == expected).all()), name
+def go_on_with_eight_devices(folder: Path) -> None:
+    assert jax.device_count() == 8
+    mesh = jax.make_mesh((4, 2), ("fsdp", "tensor"))
+    specs = {
+        "matrix": P("fsdp", "tensor"),
+        "vector": P(("fsdp", "tensor")),
+        "scalar": P(),
+        "keys": P("fsdp"),
+        "empty": P(),
+        "replicated": P(None, "tensor"),
+    }
+    shardings = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+    target = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings[name])
+        for name, x in every_kind(0).items()
+    }
+    restored = restore(folder, target)
+    assert restored.step == 1
+    assert_same(restored.state, every_kind(1))
+    assert_placed(restored.state, target)
 
-with jax.enable_x64(True):
-    wide = {"wide": np.pi * jnp.arange(8, dtype=jnp.float64), "long": jnp.int64(2**60 + 1)}
-    checkpoints.save(3, wide, {})
-    checkpoints.close()
-    restored = restore(folder, wide, 3)
-    for name, expected in wide.items():
-        assert restored.state[name].dtype == expected.dtype
-        assert bool((restored.state[name] == expected).all()), name
-"""
+    checkpoints = Checkpoints(folder, keep_latest=3)
+    split = {name: jax.device_put(x, shardings[name]) for name, x in every_kind(2).items()}
+    checkpoints.save(2, split, {})
+    checkpoints.wait()
+    moved = {"matrix": P("tensor", None), "vector": P("tensor")}
+    target |= {
+        name: target[name].update(sharding=NamedSharding(mesh, spec))
+        for name, spec in moved.items()
+    }
+    restored = restore(folder, target)
+    assert_same(restored.state, every_kind(2))
+    assert_placed(restored.state, target)
+
+    with jax.enable_x64(True):
+        wide = {"wide": np.pi * jnp.arange(8, dtype=jnp.float64), "long": jnp.int64(2**60 + 1)}
+        checkpoints.save(3, wide, {})
+        checkpoints.close()
+        assert_same(restore(folder, wide, 3).state, wide)
 
 
 def test_from_one_device_to_eight_and_back(tmp_path):
-    def values(step: int) -> dict[str, jax.Array]:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, every_kind(1), {})
+    checkpoints.close()
+    finish(start(go_on_with_eight_devices, tmp_path, XLA_FLAGS=EIGHT_DEVICES))
+    restored = restore(tmp_path, jax.eval_shape(lambda: every_kind(0)), 2)
+    assert_same(restored.state, every_kind(2))
+    for array in restored.state.values():
+        assert len(array.devices()) == 1
+
+
+def write_as_one_of_two(folder: Path, index: int, port: int) -> None:
+    jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)
+    mesh = jax.make_mesh((2,), ("data",))
+
+    def put(x: np.ndarray, spec: P) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda i: x[i])
+
+    def state(step: int) -> dict[str, jax.Array]:
+        weight = np.arange(400.0, dtype=np.float32).reshape(20, 20) + step
         return {
-            "matrix": jnp.arange(96, dtype=jnp.float32).reshape(8, 12) * step,
-            "vector": jnp.arange(16, dtype=jnp.bfloat16) + step,
-            "scalar": jnp.int32(step),
-            "keys": jax.random.split(jax.random.key(step), 4),
-            "empty": jnp.zeros((0, 2)),
-            "replicated": jnp.ones((3, 4)) * step,
+            "weight": put(weight, P("data")),
+            "empty": put(np.zeros((0, 4), np.float32), P()),
+            "rng": jax.random.wrap_key_data(put(np.array([1, step], np.uint32), P())),
         }
 
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(1, values(1), {})
+    def check(restored: Restored, step: int) -> None:
+        assert restored.step == step, restored.step
+        shards = (tree["weight"].addressable_shards for tree in (restored.state, state(step)))
+        for shard, expected in zip(*shards, strict=True):
+            np.testing.assert_array_equal(shard.data, expected.data)
+
+    checkpoints = Checkpoints(folder, keep_latest=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(step), {})
+    checkpoints.wait()
+    multihost_utils.sync_global_devices("saved")
+    assert list_steps(folder) == (3, 2)
+    check(restore(folder, state(0)), 3)
+
+    (place,) = {
+        name.parent
+        for name in (folder / "3" / "state").rglob("*")
+        if name.is_file() and name.parent.parent.name == "ocdbt.process_1"
+    }
+    if index == 0:
+        for path in place.iterdir():
+            path.write_bytes(path.read_bytes()[:-1])
+    multihost_utils.sync_global_devices("damaged")
+    damaged: list[int] = []
+    restored = restore(folder, state(0), on_damage=lambda step, why: damaged.append(step))
+    check(restored, 2)
+    assert damaged == [3], "both processes must fall back, whichever found the damage"
+    set_aside_damaged(folder, 3)
+    checkpoints.save(3, state(3), {})
     checkpoints.close()
-    flags = "--xla_force_host_platform_device_count=8"
-    finish(start(EIGHT_DEVICES, tmp_path, XLA_FLAGS=flags))
-    restored = restore(tmp_path, jax.eval_shape(lambda: values(0)), 2)
-    for name, expected in values(2).items():
-        assert len(restored.state[name].devices()) == 1
-        assert restored.state[name].dtype == expected.dtype
-        assert bool((restored.state[name] == expected).all()), name
-
-
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-import jax
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[3]}", 2, int(sys.argv[2]))
-import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec as P
-from research.engine.checkpoint import Checkpoints, list_steps, restore, set_aside_damaged
-
-folder = Path(sys.argv[1])
-mesh = jax.make_mesh((2,), ("data",))
-
-def put(x, spec):
-    return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda i: x[i])
-
-def state(step):
-    return {"weight": put(np.arange(400.0, dtype=np.float32).reshape(20, 20) + step, P("data")),
-            "empty": put(np.zeros((0, 4), np.float32), P()),
-            "rng": jax.random.wrap_key_data(put(np.array([1, step], np.uint32), P()))}
-
-def check(restored, step):
-    assert restored.step == step, restored.step
-    for shard, expected in zip(restored.state["weight"].addressable_shards,
-                               state(step)["weight"].addressable_shards, strict=True):
-        np.testing.assert_array_equal(shard.data, expected.data)
-
-checkpoints = Checkpoints(folder, keep_latest=2)
-for step in (1, 2, 3):
-    checkpoints.save(step, state(step), {})
-checkpoints.wait()
-multihost_utils.sync_global_devices("saved")
-assert list_steps(folder) == (3, 2)
-check(restore(folder, state(0)), 3)
-
-(place,) = {name.parent for name in (folder / "3" / "state").rglob("*") if name.is_file()
-            and name.parent.parent.name == "ocdbt.process_1"}
-if jax.process_index() == 0:
-    for path in place.iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
-multihost_utils.sync_global_devices("damaged")
-damaged = []
-restored = restore(folder, state(0), on_damage=lambda step, why: damaged.append(step))
-check(restored, 2)
-assert damaged == [3], "both processes must fall back, whichever found the damage"
-set_aside_damaged(folder, 3)
-checkpoints.save(3, state(3), {})
-checkpoints.close()
-check(restore(folder, state(0)), 3)
-"""
+    check(restore(folder, state(0)), 3)
 
 
 def test_two_processes_write_one_checkpoint_and_agree_on_damage(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = [start(TWO_PROCESSES, tmp_path, index, port) for index in range(2)]
-    for process in processes:
-        finish(process)
+    both = [start(write_as_one_of_two, tmp_path, index, port) for index in range(2)]
+    try:
+        for process in both:
+            finish(process)
+    finally:
+        for process in both:
+            process.kill()
     target = {
         "weight": jax.ShapeDtypeStruct((20, 20), jnp.float32),
         "empty": jax.ShapeDtypeStruct((0, 4), jnp.float32),
@@ -182,20 +176,14 @@ def test_two_processes_write_one_checkpoint_and_agree_on_damage(tmp_path):
     np.testing.assert_array_equal(restored.state["weight"], expected)
 
 
-SAVE_FOREVER = """
-import sys
-from pathlib import Path
-import jax.numpy as jnp
-from research.engine.checkpoint import Checkpoints, list_steps
-folder = Path(sys.argv[1])
-checkpoints = Checkpoints(folder, keep_latest=1)
-step = max(list_steps(folder), default=0)
-while True:
-    step += 1
-    parts = {f"part_{i}": jnp.arange(100_000.0) * step + i for i in range(5)}
-    checkpoints.save(step, parts, {"step": step})
-    print(step, flush=True)
-"""
+def save_forever(folder: Path) -> None:
+    checkpoints = Checkpoints(folder, keep_latest=1)
+    step = max(list_steps(folder), default=0)
+    while True:
+        step += 1
+        parts = {f"part_{i}": jnp.arange(100_000.0) * step + i for i in range(5)}
+        checkpoints.save(step, parts, {"step": step})
+        print(step)
 
 
 def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path):
@@ -204,14 +192,14 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path):
     before = 0
     for _ in range(4):
         clean_up(tmp_path)
-        process = start(SAVE_FOREVER, tmp_path)
+        process = start(save_forever, tmp_path)
         try:
-            for _ in range(2):
-                assert process.stdout.readline(), process.stderr.read()
+            while process.running and process.log.read_text().count("\n") < 2:
+                time.sleep(0.01)
             time.sleep(moments.uniform(0, 0.4))
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.kill()
+        assert process.wait()[0] == -signal.SIGKILL, process.log.read_text()
         restored = restore(tmp_path, target, on_damage=lambda step, why: pytest.fail(why))
         assert restored.step > before and restored.extra == {"step": restored.step}
         for i in range(5):

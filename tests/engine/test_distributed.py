@@ -1,9 +1,6 @@
 """Two processes of two devices each against one process of four."""
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,9 @@ import small
 from research.engine.checkpoint import restore
 from research.engine.files import read_json
 from research.engine.record import read_metrics
+from tests import processes
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 TIMEOUT = 400
 
 FSDP = ("--config.parallelism.mode=mesh", "--config.parallelism.fsdp=2")
@@ -23,17 +20,10 @@ PMAP = ("--config.parallelism.mode=pmap",)
 HOST = "--config.data.on_device=False"
 
 
-def start(workdir: Path, num_devices: int, *arguments: str) -> subprocess.Popen[str]:
+def start(workdir: Path, num_devices: int, *arguments: str) -> processes.Process:
     flags = f"--xla_force_host_platform_device_count={num_devices}"
-    paths = f"{ROOT}{os.pathsep}{HERE}"
-    command = ["research.train", f"--config={HERE / 'distributed_config.py'}"]
-    return subprocess.Popen(
-        [sys.executable, "-m", *command, f"--workdir={workdir}", *arguments],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    given = [f"--config={HERE / 'distributed_config.py'}", f"--workdir={workdir}", *arguments]
+    return processes.start(processes.run_train, given, XLA_FLAGS=flags)
 
 
 def free_port() -> int:
@@ -42,17 +32,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def finish(processes: list[subprocess.Popen[str]]) -> None:
+def finish(started: list[processes.Process]) -> None:
     """Waits for all of one run; the others never outlive one that fails."""
     try:
-        for process in processes:
-            output, _ = process.communicate(timeout=TIMEOUT)
-            assert process.returncode == 0, output
+        for process in started:
+            processes.finish(process, TIMEOUT)
     finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+        for process in started:
+            process.kill()
 
 
 def train(workdir: Path, num_processes: int, *arguments: str) -> Path:

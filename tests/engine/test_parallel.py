@@ -1,16 +1,14 @@
 """The same numbers in every parallel mode, on eight devices."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import eight_devices
 import numpy as np
 import pytest
 
-HERE = Path(__file__).parent
+from tests import processes
 
 MODES = {"pmap": 1e-6, "data": 1e-6, "fsdp": 1e-6, "tensor": 1e-5, "pmap, micro-batches": 1e-6}
 """How far each may be from one device."""
@@ -27,22 +25,10 @@ SHARDS = {
 
 
 def run_eight_devices(folder: Path) -> dict[str, Any]:
-    """What `eight_devices.py` prints."""
-    finished = subprocess.run(
-        [sys.executable, HERE / "eight_devices.py", folder],
-        env=os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "PYTHONPATH": str(HERE.parents[1]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    report = json.loads(finished.stdout)
+    """What `eight_devices.report` measures."""
+    eight = "--xla_force_host_platform_device_count=8"
+    processes.finish(processes.start(eight_devices.report, folder, XLA_FLAGS=eight), timeout=800)
+    report = json.loads((folder / "report.json").read_text())
     assert report["devices"] == 8
     return report
 

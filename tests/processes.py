@@ -1,0 +1,94 @@
+"""Processes for tests, forked from one that has imported everything: importing takes longer than
+what most of them do. Each starts its own JAX, with its own devices."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from research import command_line, train
+
+_FORKS = multiprocessing.get_context("forkserver")
+# None of it starts a thread or a device, which would not survive the fork.
+_FORKS.set_forkserver_preload(
+    [
+        *("grain", "matplotlib.backends.backend_agg", "orbax.checkpoint", "pytest"),
+        *("sklearn.datasets", "tensorboardX", "research.engine.loop", "tests.processes"),
+        *("research.generative", "research.selfsupervised", "research.sequence", "research.vision"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process and the file that takes what it prints."""
+
+    process: ForkServerProcess
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process.is_alive()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 120) -> tuple[int, str]:
+        """How it ended and all that it printed; a negative code is the signal that killed it."""
+        self.process.join(timeout)
+        code = self.process.exitcode
+        assert code is not None, f"not ended after {timeout} s:\n{self.log.read_text()}"
+        return code, self.log.read_text()
+
+    def kill(self) -> None:
+        """Ends it, where it has not ended."""
+        if self.running:
+            self.send_signal(signal.SIGKILL)
+            self.process.join()
+
+
+def start(function: Callable[..., Any], *arguments: Any, **environment: str) -> Process:
+    """Starts a process that calls the function, which must be importable."""
+    descriptor, log = tempfile.mkstemp(prefix="process_", suffix=".log")
+    os.close(descriptor)
+    wanted = {**os.environ, **environment}
+    process = _FORKS.Process(target=_run, args=(function, arguments, wanted, log), daemon=True)
+    process.start()
+    return Process(process, Path(log))
+
+
+def finish(process: Process, timeout: float = 120) -> str:
+    """What it printed; fails where it did."""
+    code, output = process.wait(timeout)
+    assert code == 0, output
+    return output
+
+
+def run_train(arguments: Sequence[str]) -> None:
+    """`python -m research.train` with these arguments."""
+    sys.argv = ["research.train", *arguments]
+    command_line.main(train.run)
+
+
+def _run(
+    function: Callable[..., Any], arguments: Sequence[Any], environment: dict[str, str], log: str
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    # Where the server had no terminal, Python's own streams may be buffered or closed.
+    sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
+    function(*arguments)

@@ -1,0 +1,46 @@
+"""What several tests look at and none changes, made once a session, by whichever process of it
+comes first."""
+
+import fcntl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from research import train
+from tests.shrink import arguments
+from tests.small_data import write_small_data
+
+CLASSIFIER = "vision/lenet_mnist.py"
+
+
+def once(path: Path, make: Callable[[Path], object]) -> Path:
+    """The path after `make(path)`, which no other process is doing or has done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"{path.name}.made")
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(path)
+            made.touch()
+    return path
+
+
+def small_data(root: Path) -> Path:
+    """The data directory of the shrunk experiments."""
+    return once(root / "data", write_small_data)
+
+
+def trained(root: Path, config: str) -> Path:
+    """The folder of a shrunk experiment that ran to its end."""
+
+    def run(workdir: Path) -> None:
+        overrides = composed(root, config)
+        assert train.run(arguments(config, workdir, small_data(root), **overrides)) == 0
+
+    return once(root / "runs" / config.replace("/", "_"), run)
+
+
+def composed(root: Path, config: str) -> Mapping[str, str]:
+    """The overrides of configs that build on another run."""
+    if config.startswith("generative/gan"):
+        return {"probes__classifier__probe__workdir": str(trained(root, CLASSIFIER))}
+    return {}
