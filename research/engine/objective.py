@@ -8,10 +8,10 @@ data in the one train step instead of other trainers.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+from flax.core import FrozenDict
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.engine.display import Displays
@@ -31,8 +31,8 @@ class Aux(NamedTuple):
     the accumulated gradient that of the large batch.
     """
 
-    metrics: Mapping[str, Mean] = MappingProxyType({})
-    collections: Collections = MappingProxyType({})
+    metrics: Mapping[str, Mean] = FrozenDict()
+    collections: Collections = FrozenDict()
     weight: Float[Array, ""] | float = 1.0
 
 

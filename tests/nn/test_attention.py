@@ -1,5 +1,7 @@
 """Attention: PyTorch's numbers, its masks, its implementations."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,7 @@ def test_equals_pytorch():
                 "bias": fixture.param("out_proj.bias"),
             },
         }
-        output = layer.apply(
+        output = jax.jit(layer.apply)(
             {"params": params},
             *(jnp.asarray(fixture.input(name)) for name in ("query", "key", "value")),
             key_mask=jnp.asarray(~fixture.input("key_padding_mask")),
@@ -65,7 +67,8 @@ def test_masks(causal, masked):
         visible &= np.tri(LENGTH, dtype=bool)
     if masked:
         visible &= np.asarray(key_mask)[:, None, :]
-    output = dot_product_attention(query, key, value, causal=causal, key_mask=key_mask)
+    attend = jax.jit(functools.partial(dot_product_attention, causal=causal))
+    output = attend(query, key, value, key_mask=key_mask)
     expected = numpy_attention(query, key, value, visible)
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
 
@@ -75,8 +78,9 @@ def test_self_attention_is_attention_to_itself():
     x = normal(0, 2, 5, 8)
     layer = MultiHeadAttention(2, bias_init=nn.initializers.normal(1.0))
     variables = jax.jit(layer.init)(jax.random.key(0), x)
-    separate = layer.apply(variables, x, x + 0, x + 0)
-    np.testing.assert_allclose(layer.apply(variables, x), separate, rtol=1e-5, atol=1e-5)
+    # With the keys given it takes the other path, though they are the same.
+    packed, separate = jax.jit(layer.apply)(variables, x), jax.jit(layer.apply)(variables, x, x, x)
+    np.testing.assert_allclose(packed, separate, rtol=1e-5, atol=1e-5)
 
 
 def test_a_row_without_keys_is_finite_and_has_finite_gradients():
@@ -84,7 +88,7 @@ def test_a_row_without_keys_is_finite_and_has_finite_gradients():
         key_mask = jnp.zeros((BATCH, LENGTH), bool)
         return dot_product_attention(query, heads_of(1), heads_of(2), key_mask=key_mask).sum()
 
-    value, gradient = jax.value_and_grad(total)(heads_of(0))
+    value, gradient = jax.jit(jax.value_and_grad(total))(heads_of(0))
     assert jnp.isfinite(value)
     assert jnp.isfinite(gradient).all()
 
@@ -92,13 +96,14 @@ def test_a_row_without_keys_is_finite_and_has_finite_gradients():
 def test_the_softmax_is_float32_in_bfloat16():
     """Summing 4096 equal weights in bfloat16 would be off by far more than rounding."""
     ones = jnp.ones((1, 4096, 1, 8), jnp.bfloat16)
-    output = dot_product_attention(ones[:, :1], ones, ones)
+    output = jax.jit(dot_product_attention)(ones[:, :1], ones, ones)
     assert output.dtype == jnp.bfloat16
     np.testing.assert_allclose(output.astype(jnp.float32), 1.0, rtol=2**-8)
 
     query, key, value = heads_of(0), heads_of(1), heads_of(2)
-    low = dot_product_attention(*(x.astype(jnp.bfloat16) for x in (query, key, value)))
-    high = dot_product_attention(query, key, value)
+    attend = jax.jit(dot_product_attention)
+    low = attend(*(x.astype(jnp.bfloat16) for x in (query, key, value)))
+    high = attend(query, key, value)
     np.testing.assert_allclose(low.astype(jnp.float32), high, atol=0.03)
 
 
@@ -106,7 +111,7 @@ def test_dropout():
     x = normal(0, 2, 5, 8)
     layer = MultiHeadAttention(2, dropout_rate=0.5)
     variables = jax.jit(layer.init)(jax.random.key(0), x)
-    without = layer.apply(variables, x)
+    without = jax.jit(layer.apply)(variables, x)
 
     @jax.jit
     def dropped(seed):
@@ -117,7 +122,8 @@ def test_dropout():
     assert not np.allclose(dropped(1), dropped(2))
     mean = jax.jit(jax.vmap(dropped))(jnp.arange(4000)).mean(0)
     np.testing.assert_allclose(mean, without, atol=0.1)
-    np.testing.assert_array_equal(layer.clone(dropout_rate=0.0).apply(variables, x), without)
+    never = jax.jit(layer.clone(dropout_rate=0.0).apply)
+    np.testing.assert_array_equal(never(variables, x), without)
 
 
 def test_parameters_and_their_options():

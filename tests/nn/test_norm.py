@@ -1,5 +1,7 @@
 """Batch norm: Flax's layer, its statistics those of the whole batch in every parallel mode."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,10 +18,14 @@ def examples(count=8):
 def test_is_flax_batch_norm():
     x = examples()
     ours, flax_layer = BatchNorm(use_running_average=False), nn.BatchNorm(False, momentum=0.9)
-    variables = ours.init(jax.random.key(0), x)
-    jax.tree.map(np.testing.assert_array_equal, variables, flax_layer.init(jax.random.key(0), x))
-    got = ours.apply(variables, x, mutable=["batch_stats"])
-    expected = flax_layer.apply(variables, x, mutable=["batch_stats"])
+    (got, variables), (expected, flax_variables) = (
+        jax.jit(layer.init_with_output)(jax.random.key(0), x) for layer in (ours, flax_layer)
+    )
+    jax.tree.map(np.testing.assert_array_equal, variables, flax_variables)
+    got, expected = (
+        jax.jit(functools.partial(layer.apply, mutable=["batch_stats"]))(variables, x)
+        for layer in (ours, flax_layer)
+    )
     jax.tree.map(np.testing.assert_array_equal, got, expected)
     np.testing.assert_allclose(
         got[1]["batch_stats"]["mean"], 0.1 * x.mean((0, 1)), rtol=1e-5, atol=1e-6
@@ -35,7 +41,7 @@ def test_paths_in_a_model_are_flax_paths():
             return self.norm()(nn.Dense(3)(x), use_running_average=False)
 
     def paths(norm):
-        variables = Model(norm).init(jax.random.key(0), examples())
+        variables = jax.eval_shape(Model(norm).init, jax.random.key(0), examples())
         return [
             jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables)
         ]
@@ -47,13 +53,13 @@ def test_statistics_are_of_all_devices():
     """A vmapped axis of the devices' name stands for devices: tests run on one CPU device."""
     x = examples(8)
     layer = BatchNorm(use_running_average=False)
-    variables = layer.init(jax.random.key(0), x)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
 
     def apply(x):
         return layer.apply(variables, x, mutable=["batch_stats"])
 
-    expected, expected_stats = apply(x)
-    got, stats = jax.vmap(apply, axis_name="devices")(x.reshape(4, 2, 4, 5))
+    expected, expected_stats = jax.jit(apply)(x)
+    got, stats = jax.jit(jax.vmap(apply, axis_name="devices"))(x.reshape(4, 2, 4, 5))
     np.testing.assert_allclose(got.reshape(x.shape), expected, rtol=1e-5, atol=1e-5)
     for device in range(4):
         jax.tree.map(
@@ -63,22 +69,23 @@ def test_statistics_are_of_all_devices():
             stats,
             expected_stats,
         )
-    alone, _ = jax.vmap(apply, axis_name="trials")(x.reshape(4, 2, 4, 5))
+    alone, _ = jax.jit(jax.vmap(apply, axis_name="trials"))(x.reshape(4, 2, 4, 5))
     assert not np.allclose(alone.reshape(x.shape), expected, atol=1e-2)
 
 
 def test_evaluation_needs_no_axis_and_changes_nothing():
     x = examples()
     layer = BatchNorm()
-    variables = layer.init(jax.random.key(0), x, use_running_average=False)
-    y = layer.apply(variables, x, use_running_average=True)
+    init = jax.jit(functools.partial(layer.init, use_running_average=False))
+    variables = init(jax.random.key(0), x)
+    y = jax.jit(functools.partial(layer.apply, use_running_average=True))(variables, x)
     np.testing.assert_allclose(y, x, rtol=1e-4)
 
 
 def test_statistics_are_float32_in_bfloat16():
     x = examples().astype(jnp.bfloat16)
     layer = BatchNorm(use_running_average=False, dtype=jnp.bfloat16)
-    y, variables = layer.init_with_output(jax.random.key(0), x)
+    y, variables = jax.jit(layer.init_with_output)(jax.random.key(0), x)
     assert y.dtype == jnp.bfloat16
     assert variables["batch_stats"]["mean"].dtype == jnp.float32
 

@@ -58,9 +58,8 @@ def test_loss_is_the_mean_over_all_rotations():
     params, collections = init(objective, batch)
     loss, aux = jax.jit(objective.loss)(params, collections, batch, jax.random.key(1))
     turned = jnp.concatenate([jnp.rot90(batch["image"], k, (1, 2)) for k in range(4)])
-    logits, _ = Backbone().apply(
-        {"params": params, **collections}, turned, train=True, mutable=["batch_stats"]
-    )
+    apply = functools.partial(Backbone().apply, train=True, mutable=["batch_stats"])
+    logits, _ = jax.jit(apply)({"params": params, **collections}, turned)
     labels = np.repeat(np.arange(4), 5)
     expected = -log_softmax(np.asarray(logits, np.float64), -1)[np.arange(20), labels].mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
@@ -115,7 +114,7 @@ def test_bfloat16_computes_and_float32_remains():
     batch = batch_of(4)
     params, collections = init(RotationPrediction(Backbone()), batch)
     objective = RotationPrediction(Backbone(dtype="bfloat16"))
-    loss, aux = objective.loss(params, collections, batch, jax.random.key(0))
+    loss, aux = jax.jit(objective.loss)(params, collections, batch, jax.random.key(0))
     leaves = jax.tree.leaves((loss, dict(aux.collections)))
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 

@@ -58,11 +58,11 @@ def test_is_what_the_engine_asks_for():
 
 def test_loss_is_the_mean_over_targets(params, batch):
     tokens, mask = batch["tokens"], batch["token_mask"]
-    logits = MODEL.apply({"params": params}, tokens[:, :-1])
+    logits = jax.jit(MODEL.apply)({"params": params}, tokens[:, :-1])
     losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, 1:, None], -1)[..., 0]
     right = jnp.argmax(logits, -1) == tokens[:, 1:]
     for given, weights in ((batch, mask), ({"tokens": tokens}, jnp.ones((4, 8)))):
-        loss, aux = OBJECTIVE.loss(params, {}, given, KEY)
+        loss, aux = jax.jit(OBJECTIVE.loss)(params, {}, given, KEY)
         expected = jnp.average(losses, weights=weights)
         np.testing.assert_allclose(loss, expected, rtol=1e-6)
         assert float(aux.weight) == weights.sum()
@@ -104,7 +104,7 @@ def test_evaluation_does_not_depend_on_batches_or_padding(params, batch):
     for name, value in compute(together).items():
         assert value == pytest.approx(expected[name], rel=1e-6), name
     assert expected["perplexity"] == pytest.approx(np.exp(expected["loss"]))
-    loss, _ = OBJECTIVE.loss(params, {}, batch, KEY)
+    loss, _ = jax.jit(OBJECTIVE.loss)(params, {}, batch, KEY)
     assert expected["loss"] == pytest.approx(float(loss), rel=1e-6)
 
 

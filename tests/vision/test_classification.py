@@ -152,10 +152,11 @@ def test_refuses_labels_that_are_no_classes():
 def test_features_are_what_the_head_sees():
     objective, batch = Classification(small_net()), batch_of(4)
     params, collections = init(objective, batch)
-    features = objective.features(params, collections, batch)
+    features = jax.jit(objective.features)(params, collections, batch)
     logits = features @ params["head"]["kernel"] + params["head"]["bias"]
     assert features.shape == (4, 8)
-    np.testing.assert_allclose(logits, objective.logits(params, collections, batch), atol=1e-6)
+    expected = jax.jit(objective.logits)(params, collections, batch)
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
 
 
 def test_follows_the_protocols():

@@ -1,5 +1,7 @@
 """Image models: published sizes and numbers, shapes, and their settings' effects."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,12 @@ from tests.parity import Fixture
 def num_params(model, shape):
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+def init_with_output(model, images, **options):
+    """The output of the model with its initial parameters."""
+    init = jax.jit(functools.partial(model.init_with_output, **options))
+    return init(jax.random.key(0), images)[0]
 
 
 @pytest.mark.parametrize(
@@ -29,18 +37,16 @@ def test_lenet_has_the_published_number_of_parameters(settings, expected):
 def test_lenet_takes_8x8_digits():
     images = jnp.zeros((2, 8, 8, 1))
     model = LeNet(padding=("SAME", "SAME"))
-    logits, _ = model.init_with_output(jax.random.key(0), images)
-    assert logits.shape == (2, 10)
-    features, _ = model.clone(num_classes=None).init_with_output(jax.random.key(0), images)
-    assert features.shape == (2, 84)
+    assert init_with_output(model, images).shape == (2, 10)
+    assert init_with_output(model.clone(num_classes=None), images).shape == (2, 84)
 
 
 def test_lenet_settings_change_what_is_computed():
     images = jax.random.normal(jax.random.key(1), (2, 12, 12, 1))
     small = {"channels": (2, 2), "hidden": (4,), "padding": ("SAME", "SAME")}
-    params = LeNet(**small).init(jax.random.key(0), images)
+    params = jax.jit(LeNet(**small).init)(jax.random.key(0), images)
     variations = [{}, {"activation": "tanh"}, {"pooling": "average"}]
-    outputs = [LeNet(**small, **extra).apply(params, images) for extra in variations]
+    outputs = [jax.jit(LeNet(**small, **extra).apply)(params, images) for extra in variations]
     assert not np.allclose(outputs[0], outputs[1])
     assert not np.allclose(outputs[0], outputs[2])
 
@@ -48,11 +54,9 @@ def test_lenet_settings_change_what_is_computed():
 def test_convnet_averages_its_last_stage():
     images = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
     model = ConvNet(channels=(2, 4), depth=2)
-    features, _ = model.init_with_output(jax.random.key(0), images)
+    features = init_with_output(model, images)
     assert features.shape == (3, 4)
-    maps = ConvNet(channels=(2, 4), depth=2).init_with_output(
-        jax.random.key(0), images, method="features"
-    )[0]
+    maps = init_with_output(ConvNet(channels=(2, 4), depth=2), images, method="features")
     assert {name: x.shape for name, x in maps.items()} == {
         "stage_0": (3, 8, 8, 2),
         "stage_1": (3, 4, 4, 4),
@@ -62,8 +66,7 @@ def test_convnet_averages_its_last_stage():
     kernels = 9 * (1 * 2 + 2 * 2 + 2 * 4 + 4 * 4)
     assert num_params(model, (8, 8, 1)) == kernels + 2 * (2 + 2 + 4 + 4)
     assert num_params(ConvNet(10, (2, 4), 2), (8, 8, 1)) == kernels + 24 + 4 * 10 + 10
-    logits, _ = ConvNet(10, (2, 4), 2).init_with_output(jax.random.key(0), images)
-    assert logits.shape == (3, 10)
+    assert init_with_output(ConvNet(10, (2, 4), 2), images).shape == (3, 10)
 
 
 def test_lenet_equals_pytorch():
@@ -80,5 +83,5 @@ def test_lenet_equals_pytorch():
     first["kernel"] = first["kernel"].reshape(16, 5, 5, 120).transpose(1, 2, 0, 3).reshape(400, 120)
     images = fixture.input("input").transpose(0, 2, 3, 1)
     with jax.enable_x64(True):
-        logits = LeNet(dtype="float64").apply({"params": params}, images)
+        logits = jax.jit(LeNet(dtype="float64").apply)({"params": params}, images)
     fixture.assert_equal(logits, "logits")
