@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -275,14 +276,27 @@ def test_where_all_checkpoints_are_damaged_nothing_is_lost(workdir):
     assert files_in(workdir) == before
 
 
+@dataclass(frozen=True)
+class Constant:
+    """A probe that measures 1."""
+
+    def __call__(self, objective, variables, rng, data_dir):
+        return {"number": 1.0}
+
+    def metric_names(self):
+        return ("number",)
+
+
 @pytest.mark.usefixtures("undrawn")
-def test_early_stopping_ends_with_a_checkpoint_and_a_result(tmp_path):
+@pytest.mark.parametrize("metric", ["test/loss", "constant/number"])
+def test_early_stopping_ends_with_a_checkpoint_and_a_result(tmp_path, metric):
     workdir = tmp_path / "run"
 
     def given(patience: int) -> list[str]:
         return lenet(
             workdir,
-            early_stopping__metric="test/loss",
+            probes={"constant": {"probe": {"name": f"{__name__}.Constant"}, "every": "10 steps"}},
+            early_stopping__metric=metric,
             early_stopping__patience=patience,
             early_stopping__min_delta=1e9,  # nothing but the first counts as an improvement
             log_every="20 steps",
@@ -290,7 +304,7 @@ def test_early_stopping_ends_with_a_checkpoint_and_a_result(tmp_path):
 
     def ended() -> tuple[int, int, list[int]]:
         result = json.loads((workdir / "result.json").read_bytes())
-        assert result["metrics"]["test/loss"] > 0
+        assert result["metrics"][metric] > 0
         logged = [row["step"] for row in read_metrics(workdir) if "loss" in row]
         return result["step"], list_steps(workdir / "checkpoints")[0], logged
 

@@ -37,8 +37,8 @@ def find(data_dir: Path, path: str) -> Path:
         hint = f"; {missing.parent} is not a folder"
     where = "" if missing == full else f"; there is no {missing}"
     raise UserError(
-        f"{full} does not exist{where}{hint}. Data sets are looked for below --data_dir "
-        f"(or the environment variable RESEARCH_DATA_DIR), here {data_dir}."
+        f"{full} does not exist{where} (data sets are looked for below --data_dir, or the "
+        f"environment variable RESEARCH_DATA_DIR, here {data_dir}){hint}"
     )
 
 

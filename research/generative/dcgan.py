@@ -64,10 +64,7 @@ class DCGANGenerator(nn.Module):
                 f"for {len(self.channels)} doublings, one an entry of channels"
             )
         shape = (height // doublings, width // doublings, self.channels[0])
-        norm = functools.partial(
-            BatchNorm, use_running_average=not train, dtype=self.dtype, scale_init=_scale
-        )
-        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype)
+        norm, dense = _layers(train, self.dtype)
         x = _choose(latents, self.num_categories) if self.num_categories else latents
         for i, features in enumerate(self.hidden):
             x = dense(features, name=f"hidden_{i}")(x)
@@ -106,10 +103,7 @@ class DCGANDiscriminator(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, " batch"]:
         """Logits; normalised by the batch's statistics where `train`."""
-        norm = functools.partial(
-            BatchNorm, use_running_average=not train, dtype=self.dtype, scale_init=_scale
-        )
-        dense = functools.partial(nn.Dense, use_bias=False, kernel_init=_KERNEL, dtype=self.dtype)
+        norm, dense = _layers(train, self.dtype)
         x = 2.0 * images - 1.0
         for i, channels in enumerate(self.channels):
             x = Conv(
@@ -132,6 +126,14 @@ class DCGANDiscriminator(nn.Module):
             x = nn.leaky_relu(norm(name=f"hidden_norm_{i}")(x), 0.2)
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return _at_least_float32(dense(1, name="head")(x)[:, 0])
+
+
+def _layers(train: bool, dtype: str | None) -> tuple[Any, Any]:
+    """Batch normalisation and dense layers that start as the paper's."""
+    return (
+        functools.partial(BatchNorm, use_running_average=not train, dtype=dtype, scale_init=_scale),
+        functools.partial(nn.Dense, use_bias=False, kernel_init=_KERNEL, dtype=dtype),
+    )
 
 
 def _choose(

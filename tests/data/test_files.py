@@ -19,7 +19,7 @@ def test_missing_file_names_path_hint_and_closest_name(tmp_path: Path) -> None:
         find(tmp_path, "mnist/train-image.gz")
     for part in (str(tmp_path / "mnist/train-image.gz"), "'train-images.gz'", "--data_dir"):
         assert part in str(error.value)
-    with pytest.raises(UserError, match=r"there is no .*mnits; did you mean 'mnist'"):
+    with pytest.raises(UserError, match=r"there is no .*mnits .*; did you mean 'mnist'\?$"):
         find(tmp_path, "mnits/train-images.gz")
 
 

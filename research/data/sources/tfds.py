@@ -66,7 +66,7 @@ class Tfds:
             known = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
             raise UserError(
                 f"The TFDS data set {self.dataset!r} is not in {folder}"
-                f"{did_you_mean(self.dataset, known)}. {prepare}"
+                f"{did_you_mean(self.dataset, known)}\n{prepare}"
             ) from error
         if self.split.partition("[")[0] not in builder.info.splits:
             raise UserError(
