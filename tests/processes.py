@@ -44,7 +44,7 @@ class Process:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def wait(self, timeout: float = 120) -> tuple[int, str]:
+    def wait(self, timeout: float = 280) -> tuple[int, str]:
         """How it ended and all that it printed; a negative code is the signal that killed it."""
         self.process.join(timeout)
         code = self.process.exitcode
@@ -60,7 +60,8 @@ class Process:
 
 def start(function: Callable[..., Any], *arguments: Any, **environment: str) -> Process:
     """Starts a process that calls the function, which must be importable."""
-    descriptor, log = tempfile.mkstemp(prefix="process_", suffix=".log")
+    # Goes when the session's caches go.
+    descriptor, log = tempfile.mkstemp(dir=os.environ["RESEARCH_CACHE_DIR"], suffix=".log")
     os.close(descriptor)
     wanted = {**os.environ, **environment}
     process = _FORKS.Process(target=_run, args=(function, arguments, wanted, log), daemon=True)
@@ -68,7 +69,7 @@ def start(function: Callable[..., Any], *arguments: Any, **environment: str) -> 
     return Process(process, Path(log))
 
 
-def finish(process: Process, timeout: float = 120) -> str:
+def finish(process: Process, timeout: float = 280) -> str:
     """What it printed; fails where it did."""
     code, output = process.wait(timeout)
     assert code == 0, output
