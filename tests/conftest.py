@@ -38,9 +38,10 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out pictures: they take longer than training does here."""
-    monkeypatch.setattr("research.engine.figures.learning_curves", lambda rows, path: None)
-    monkeypatch.setattr("research.engine.actions.Show.__call__", lambda action, moment: None)
+    """Leaves out pictures where they are not what is tested."""
+    from tests.processes import leave_out_pictures
+
+    leave_out_pictures(monkeypatch)
 
 
 @pytest.fixture

@@ -12,15 +12,17 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from research import command_line, train
 
 _FORKS = multiprocessing.get_context("forkserver")
 # None of it starts a thread or a device, which would not survive the fork.
 _FORKS.set_forkserver_preload(
     [
-        *("grain", "matplotlib.backends.backend_agg", "orbax.checkpoint", "pytest"),
-        *("sklearn.datasets", "tensorboardX", "research.engine.loop", "tests.processes"),
-        *("research.generative", "research.selfsupervised", "research.sequence", "research.vision"),
+        *("grain", "orbax.checkpoint", "sklearn.datasets", "tensorboardX", "tests.processes"),
+        *("research.engine.loop", "research.generative", "research.selfsupervised"),
+        *("research.sequence", "research.vision"),
     ]
 )
 
@@ -76,8 +78,15 @@ def finish(process: Process, timeout: float = 280) -> str:
     return output
 
 
+def leave_out_pictures(patch: pytest.MonkeyPatch) -> None:
+    """They take longer than training does here."""
+    patch.setattr("research.engine.figures.learning_curves", lambda rows, path: None)
+    patch.setattr("research.engine.actions.Show.__call__", lambda action, moment: None)
+
+
 def run_train(arguments: Sequence[str]) -> None:
-    """`python -m research.train` with these arguments."""
+    """`python -m research.train` with these arguments, but without pictures."""
+    leave_out_pictures(pytest.MonkeyPatch())
     sys.argv = ["research.train", *arguments]
     command_line.main(train.run)
 

@@ -34,6 +34,7 @@ def run(workdir: Path, *settings: str) -> int:
     return train.run([f"--config={DIGITS}", f"--workdir={workdir}", *short, *settings])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_own_components_of_readme_train(mylab, tmp_path):
     assert {file.name for file in mylab.iterdir()} == {"models.py", "objectives.py", "data.py"}
     model = "{'name': 'mylab.models.TinyNet', 'hidden': 32}"

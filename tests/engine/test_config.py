@@ -419,6 +419,7 @@ def result_of(folder: Path, plain: Any, capsys: pytest.CaptureFixture[str]) -> d
     return json.loads((folder / "run" / "result.json").read_text())["metrics"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_users_model_trains_by_its_import_path(mylab, capsys):
     metrics = result_of(mylab, TINY_NET, capsys)
     assert set(metrics) == {"test/loss", "test/accuracy"}
@@ -430,6 +431,7 @@ def test_a_users_model_trains_by_its_import_path(mylab, capsys):
     }
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_users_objective_source_and_transform(mylab, capsys):
     """The line through the shifted points has offset 1, so the points themselves are 1 away."""
     metrics = result_of(mylab, LINE, capsys)

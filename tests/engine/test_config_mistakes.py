@@ -717,6 +717,7 @@ def test_a_workdir_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     refused(run_command(train.run, flags, capsys), str(tmp_path / "run"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_good_config_runs_and_then_refuses_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], compilations: list[str]
 ) -> None:
