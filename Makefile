@@ -5,7 +5,7 @@ WORKERS ?= auto
 
 .PHONY: demo test lint format clean
 
-demo: .venv/installed  ## Train LeNet on handwritten digits (about a minute, no download)
+demo: .venv/installed  ## Train LeNet on handwritten digits (20 s, no download of data)
 	$(BIN)/python -m research.train --config experiments/vision/lenet_digits.py --workdir $(WORKDIR)
 
 test: .venv/installed  ## Run all tests
