@@ -11,12 +11,12 @@ demo: .venv/installed  ## Train LeNet on handwritten digits (20 s, no download o
 test: .venv/installed  ## Run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-lint: .venv/installed  ## Check format, lint and types
+lint: .venv/lint  ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: .venv/installed  ## Format and mend what can be mended
+format: .venv/lint  ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -24,7 +24,12 @@ format: .venv/installed  ## Format and mend what can be mended
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
 	  { echo "Python 3.12 or newer is needed; found $(PYTHON). Set PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.venv/lint: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lint]'
 	touch $@
 
 clean:  ## Remove what make made
