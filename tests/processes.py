@@ -4,6 +4,7 @@ what most of them do. Each starts its own JAX, with its own devices."""
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -71,11 +72,22 @@ def start(function: Callable[..., Any], *arguments: Any, **environment: str) -> 
     return Process(process, Path(log))
 
 
-def finish(process: Process, timeout: float = 280) -> str:
-    """What it printed; fails where it did."""
-    code, output = process.wait(timeout)
-    assert code == 0, output
-    return output
+def finish(*started: Process, timeout: float = 280) -> None:
+    """Waits for all of one job, and fails where one did; the others never outlive it."""
+    try:
+        for process in started:
+            code, output = process.wait(timeout)
+            assert code == 0, output
+    finally:
+        for process in started:
+            process.kill()
+
+
+def free_port() -> int:
+    """A port of this host that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def leave_out_pictures(patch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ from research.engine.checkpoint import (
     restore,
     set_aside_damaged,
 )
-from tests.processes import finish, start
+from tests.processes import finish, free_port, start
 
 EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
 
@@ -155,16 +154,8 @@ def write_as_one_of_two(folder: Path, index: int, port: int) -> None:
 
 
 def test_two_processes_write_one_checkpoint_and_agree_on_damage(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    both = [start(write_as_one_of_two, tmp_path, index, port) for index in range(2)]
-    try:
-        for process in both:
-            finish(process)
-    finally:
-        for process in both:
-            process.kill()
+    port = free_port()
+    finish(*(start(write_as_one_of_two, tmp_path, index, port) for index in range(2)))
     target = {
         "weight": jax.ShapeDtypeStruct((20, 20), jnp.float32),
         "empty": jax.ShapeDtypeStruct((0, 4), jnp.float32),

@@ -1,6 +1,5 @@
 """Two processes of two devices each against one process of four."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,34 +25,14 @@ def start(workdir: Path, num_devices: int, *arguments: str) -> processes.Process
     return processes.start(processes.run_train, given, XLA_FLAGS=flags)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def finish(started: list[processes.Process]) -> None:
-    """Waits for all of one run; the others never outlive one that fails."""
-    try:
-        for process in started:
-            processes.finish(process, TIMEOUT)
-    finally:
-        for process in started:
-            process.kill()
-
-
 def train(workdir: Path, num_processes: int, *arguments: str) -> Path:
     """A run of four devices through the command."""
     if num_processes == 1:
-        finish([start(workdir, 4, *arguments)])
+        processes.finish(start(workdir, 4, *arguments), timeout=TIMEOUT)
         return workdir
-    address = f"--coordinator=127.0.0.1:{free_port()}"
-    finish(
-        [
-            start(workdir, 2, *arguments, address, "--num_processes=2", f"--process_id={index}")
-            for index in range(num_processes)
-        ]
-    )
+    shared = (*arguments, f"--coordinator=127.0.0.1:{processes.free_port()}", "--num_processes=2")
+    both = [start(workdir, 2, *shared, f"--process_id={index}") for index in range(num_processes)]
+    processes.finish(*both, timeout=TIMEOUT)
     return workdir
 
 

@@ -1,9 +1,12 @@
 """The published GPT-2's numbers from our GPT, parameter by parameter, in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research.nn.transformer import Block
 from research.sequence import GPT
 from tests.parity import Fixture
 
@@ -55,6 +58,16 @@ def test_gpt2_computes_the_published_logits():
     tokens = fixture.input("input_ids")
     with jax.enable_x64(True):
         # Shapes are compared too: parameters of another shape raise.
-        logits = jax.jit(model.apply)({"params": params}, jnp.asarray(tokens))
+        apply = functools.partial(
+            model.apply, capture_intermediates=lambda module, _: isinstance(module, Block)
+        )
+        logits, captured = jax.jit(apply)({"params": params}, jnp.asarray(tokens))
+    for layer in range(config["n_layer"]):
+        expected = fixture.meta["activations"][f"transformer.h.{layer}"]
+        (x,) = captured["intermediates"]["transformer"][f"block_{layer}"]["__call__"]
+        x = np.asarray(x)
+        got = {"mean": x.mean(), "std": x.std(), "norm": np.linalg.norm(x)}
+        for name, value in got.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-9, err_msg=f"{layer} {name}")
     # The fixture keeps every 589th of the 50257 logits.
     fixture.assert_equal(np.asarray(logits)[..., ::589], "logits")

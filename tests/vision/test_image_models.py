@@ -56,7 +56,7 @@ def test_convnet_averages_its_last_stage():
     model = ConvNet(channels=(2, 4), depth=2)
     features = init_with_output(model, images)
     assert features.shape == (3, 4)
-    maps = init_with_output(ConvNet(channels=(2, 4), depth=2), images, method="features")
+    maps = init_with_output(model, images, method="features")
     assert {name: x.shape for name, x in maps.items()} == {
         "stage_0": (3, 8, 8, 2),
         "stage_1": (3, 4, 4, 4),
