@@ -12,10 +12,19 @@ import pytest
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the time goes into compiling programs that run for a moment.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_opt_preset=FAST_COMPILE")
 if "PYTEST_XDIST_WORKER" not in os.environ:
     cache = tempfile.mkdtemp(prefix="research_tests_")
     os.environ["RESEARCH_CACHE_DIR"] = cache
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
+
+
+LONG = ("test_distributed", "test_parallel", "test_experiments", "test_resume", "test_train")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests begin first: one that begins last has the other processes wait."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(autouse=True)

@@ -61,13 +61,15 @@ class Process:
             self.process.join()
 
 
-def start(function: Callable[..., Any], *arguments: Any, **environment: str) -> Process:
+def start(function: Callable[..., Any], *arguments: Any, num_devices: int = 1) -> Process:
     """Starts a process that calls the function, which must be importable."""
     # Goes when the session's caches go.
     descriptor, log = tempfile.mkstemp(dir=os.environ["RESEARCH_CACHE_DIR"], suffix=".log")
     os.close(descriptor)
-    wanted = {**os.environ, **environment}
-    process = _FORKS.Process(target=_run, args=(function, arguments, wanted, log), daemon=True)
+    environment = dict(os.environ)
+    if num_devices > 1:
+        environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={num_devices}"
+    process = _FORKS.Process(target=_run, args=(function, arguments, environment, log), daemon=True)
     process.start()
     return Process(process, Path(log))
 

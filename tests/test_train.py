@@ -27,7 +27,6 @@ from tests import processes
 from tests.shared import once
 from tests.shrink import arguments
 
-REPOSITORY = Path(__file__).parents[1]
 STEPS, EVERY = 200, 50
 
 
@@ -220,25 +219,30 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
     assert (tmp_path / "run").read_text() == "precious"
 
 
+def train_on_a_small_disk(disk: Path, saved: Path, given: list[str]) -> None:
+    """Trains on a disk of 2 MiB that ends with this process, and copies out what is on it."""
+    os.unshare(os.CLONE_NEWNS)
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", disk], check=True)
+    try:
+        processes.run_train(given)
+    finally:
+        shutil.copytree(disk / "run", saved)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_full_disk_loses_nothing_that_was_saved(finished, tmp_path):
     disk, saved = tmp_path / "disk", tmp_path / "saved"
     disk.mkdir()
-    # The mount ends with the process, so that what is on it is copied out.
-    script = f'mount -t tmpfs -o size=2m none {disk} && "$@"; code=$?; '
-    script += f"cp -r {disk}/run {saved}; exit $code"
-    unshare = ["unshare", "--mount", "sh", "-c", script, "sh"]
-    (disk / "run").mkdir()
-    if subprocess.run([*unshare, "mkdir", f"{disk}/run"], capture_output=True).returncode:
+    mount = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", str(disk)]
+    if not shutil.which("unshare") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small file system takes root")
-    shutil.rmtree(saved)
 
     given = lenet(disk / "run", checkpoints__every="10 steps", checkpoints__keep_latest=1000)
-    command = [*unshare, sys.executable, "-m", "research.train", *given]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert ended.returncode == 2, ended.stderr
-    assert "no space left" in ended.stderr.lower()
-    assert "Traceback" not in ended.stderr
+    code, text = processes.start(train_on_a_small_disk, disk, saved, given).wait()
+    assert code == 2, text
+    assert "no space left" in text.lower()
+    assert "Traceback" not in text
     kept = list_steps(saved / "checkpoints")
     assert kept
     for step in kept:

@@ -1,7 +1,8 @@
 """Generative adversarial networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -136,7 +137,11 @@ class GAN:
     ) -> Displays:
         """`num_samples` images from latents drawn from N(0, temperature² I)."""
         latents = temperature * jax.random.normal(rng, (num_samples, self.generator.latent_dim))
-        return {"samples": Images(self._apply(params, collections, latents, method="generate"))}
+        return {"samples": Images(self._compiled_images(params, collections, latents))}
+
+    @cached_property
+    def _compiled_images(self) -> Callable[[Params, Collections, Array], ImageBatch]:
+        return jax.jit(partial(self._apply, method="generate"))
 
     def _apply(
         self, params: Params, collections: Collections, inputs: Array, **options: Any

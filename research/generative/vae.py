@@ -1,7 +1,9 @@
 """The variational autoencoder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import jax
@@ -9,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jax.scipy.stats import norm
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.engine.display import Display, Displays, Images, Scatter
@@ -99,9 +100,9 @@ class VAE:
         The map shows the posterior means in the plane of their largest variance. With two
         latents it is the plane itself, and `manifold` decodes a grid of the prior's quantiles.
         """
-        means = self.features(params, collections, batch)
+        means = self._compiled_features(params, collections, batch)
         originals = batch["image"][:10]
-        reconstructions = self.decode(params, means[:10])
+        reconstructions = self._compiled_decode(params, means[:10])
         displays: dict[str, Display] = {
             "reconstructions": Images(
                 jnp.concatenate([originals, reconstructions]), columns=len(originals)
@@ -110,10 +111,11 @@ class VAE:
             **self.generate(params, collections, rng),
         }
         if means.shape[1] == 2:
-            quantiles = norm.ppf(jnp.linspace(0.05, 0.95, 20))
+            quantiles = [NormalDist().inv_cdf(p) for p in np.linspace(0.05, 0.95, 20)]
             # The first row is the largest second latent, so that the grid lies as the map does.
-            grid = jnp.stack(jnp.meshgrid(quantiles, quantiles[::-1]), axis=-1).reshape(-1, 2)
-            displays["manifold"] = Images(self.decode(params, grid), columns=20)
+            grid = np.stack(np.meshgrid(quantiles, quantiles[::-1]), axis=-1).reshape(-1, 2)
+            manifold = self._compiled_decode(params, jnp.asarray(grid, jnp.float32))
+            displays["manifold"] = Images(manifold, columns=20)
         return displays
 
     def generate(
@@ -127,7 +129,15 @@ class VAE:
     ) -> Displays:
         """Pixel means of `num_samples` decoded draws from N(0, temperature² I)."""
         latents = temperature * jax.random.normal(rng, (num_samples, self.encoder.latent_dim))
-        return {"samples": Images(self.decode(params, latents))}
+        return {"samples": Images(self._compiled_decode(params, latents))}
+
+    @cached_property
+    def _compiled_features(self) -> Callable[..., Latents]:
+        return jax.jit(self.features)
+
+    @cached_property
+    def _compiled_decode(self) -> Callable[[Params, Array], ImageBatch]:
+        return jax.jit(self.decode)
 
     def _encode(self, params: Params, images: ImageBatch) -> tuple[Latents, Latents]:
         posterior: Any = self.encoder.apply({"params": params["encoder"]}, images)

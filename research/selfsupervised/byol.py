@@ -1,7 +1,8 @@
 """Bootstrap your own latent (Grill et al. 2020)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -146,7 +147,7 @@ class BYOL:
     ) -> Displays:
         """A few images above two views of each."""
         images = batch["image"][:_DISPLAYED]
-        views = [self._view(key, images) for key in jax.random.split(rng)]
+        views = [self._compiled_view(key, images) for key in jax.random.split(rng)]
         rows = jnp.concatenate([images, *views])
         low, high = rows.min(), rows.max()
         rows = (rows - low) / jnp.maximum(high - low, 1e-12)
@@ -167,6 +168,10 @@ class BYOL:
             batch = view(jax.random.fold_in(rng, place), batch)
         return batch["image"]
 
+    @cached_property
+    def _compiled_view(self) -> Callable[[PRNGKeyArray, ImageBatch], ImageBatch]:
+        return jax.jit(self._view)
+
     def _example_views(self, keys: PRNGKeyArray, images: ImageBatch) -> list[ImageBatch]:
         """Two views of each image that depend on its own key and on no other image."""
         first, second = jax.vmap(jax.random.split, out_axes=1)(keys)
@@ -184,6 +189,7 @@ def regression_losses(
     return 2.0 - 2.0 * optax.cosine_similarity(prediction, target)
 
 
+@jax.jit
 def feature_std(features: Float[Array, "batch dim"]) -> Float[Array, ""]:
     """How far features are from collapse: near 1 where they spread evenly, 0 where all are equal.
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.engine.objective import Batch, HasFeatures, Objective, Variables
 from research.errors import UserError
@@ -52,22 +53,27 @@ class LinearProbe:
         order = np.random.default_rng(0).permutation(datasets[0].size)
         rows = [np.sort(order[: self.max_train]), np.arange(datasets[1].size)]
 
-        def accuracy(featurize: Callable[[Batch], Any]) -> tuple[float, Features]:
+        @jax.jit
+        def of_network(variables: Variables, batch: Batch) -> Array:
+            collections = {name: tree for name, tree in variables.items() if name != "params"}
+            return objective.features(variables["params"], collections, self._transform(batch))
+
+        @jax.jit
+        def of_pixels(batch: Batch) -> Array:
+            return self._transform(batch)["image"]
+
+        def accuracy(featurize: Callable[[Batch], Array]) -> tuple[float, Features]:
             train, test = (
-                _featurize(self._transformed(featurize), dataset, indices)
+                _featurize(featurize, dataset, indices)
                 for dataset, indices in zip(datasets, rows, strict=True)
             )
             score = self.fit_and_score(*train, *test)
             return score, test[0]
 
-        def of_network(variables: Variables) -> Callable[[Batch], Any]:
-            collections = {name: tree for name, tree in variables.items() if name != "params"}
-            return lambda batch: objective.features(variables["params"], collections, batch)
-
         first = self._transform(datasets[0].gather(datasets[0].arrays, rows[0][:2]))
-        learned, features = accuracy(of_network(variables))
-        untrained, _ = accuracy(of_network(jax.jit(objective.init)(rng, first)))
-        pixels, _ = accuracy(lambda batch: batch["image"])
+        learned, features = accuracy(partial(of_network, variables))
+        untrained, _ = accuracy(partial(of_network, jax.jit(objective.init)(rng, first)))
+        pixels, _ = accuracy(of_pixels)
         return {
             "accuracy": learned,
             "accuracy_untrained": untrained,
@@ -98,12 +104,9 @@ class LinearProbe:
             batch = transform(jax.random.fold_in(jax.random.key(0), place), batch)
         return batch
 
-    def _transformed(self, featurize: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
-        return jax.jit(lambda batch: featurize(self._transform(batch)))
-
 
 def _featurize(
-    featurize: Callable[[Batch], Any], dataset: Any, indices: Int[np.ndarray, " examples"]
+    featurize: Callable[[Batch], Array], dataset: Any, indices: Int[np.ndarray, " examples"]
 ) -> tuple[Features, Labels]:
     features, labels = [], []
     for start in range(0, len(indices), _BATCH_SIZE):

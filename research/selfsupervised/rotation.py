@@ -1,7 +1,8 @@
 """Predicting by how much an image was turned (Gidaris, Singh, Komodakis 2018)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -69,8 +70,7 @@ class RotationPrediction:
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Mapping[str, Mean]:
         """Cross-entropy in nats and accuracy in [0, 1], over all four rotations."""
-        images, labels = rotations(batch["image"])
-        logits = self._apply(params, collections, images, train=False)
+        _, labels, logits = self._logits(params, collections, batch["image"])
         mask = jnp.tile(batch["mask"], _NUM_ROTATIONS) if "mask" in batch else None
         return {
             "loss": mean_of(cross_entropy(logits, labels), mask),
@@ -110,8 +110,8 @@ class RotationPrediction:
     ) -> Displays:
         """A few images in all rotations, a column each, titled `true → predicted`."""
         originals = batch["image"][:_DISPLAYED]
-        images, labels = rotations(originals)
-        predictions = self._apply(params, collections, images, train=False).argmax(-1)
+        images, labels, logits = self._compiled_logits(params, collections, originals)
+        predictions = logits.argmax(-1)
         titles = [
             f"{90 * true}° → {90 * predicted}°"
             for true, predicted in zip(np.asarray(labels), np.asarray(predictions), strict=True)
@@ -119,6 +119,20 @@ class RotationPrediction:
         low, high = images.min(), images.max()
         images = (images - low) / jnp.maximum(high - low, 1e-12)
         return {"rotations": Images(images, titles, columns=len(originals))}
+
+    @cached_property
+    def _compiled_logits(self) -> Callable[..., tuple[Array, Array, Array]]:
+        return jax.jit(self._logits)
+
+    def _logits(
+        self,
+        params: Params,
+        collections: Collections,
+        originals: Float[Array, "batch size size channels"],
+    ) -> tuple[Array, Array, Array]:
+        """All rotations of the images, which they are, and what the model makes of them."""
+        images, labels = rotations(originals)
+        return images, labels, self._apply(params, collections, images, train=False)
 
     def _apply(
         self,

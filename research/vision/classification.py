@@ -1,7 +1,8 @@
 """Image classification by cross-entropy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -100,7 +101,7 @@ class Classification:
     ) -> Displays:
         """The confusion matrix, and up to 36 wrongly classified images, `true → predicted`."""
         labels = np.asarray(batch["label"])
-        logits = self.logits(params, collections, batch)
+        logits = self._compiled_logits(params, collections, batch)
         predictions = np.asarray(logits.argmax(-1))
         counts = np.zeros((logits.shape[-1], logits.shape[-1]), int)
         np.add.at(counts, (labels, predictions), 1)
@@ -111,6 +112,10 @@ class Classification:
             titles = [f"{labels[i]} → {predictions[i]}" for i in wrong]
             displays["wrongly_classified"] = Images(images[wrong], titles)
         return displays
+
+    @cached_property
+    def _compiled_logits(self) -> Callable[..., Array]:
+        return jax.jit(self.logits)
 
 
 def _to_unit_range(images: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -28,8 +28,6 @@ from research.engine.checkpoint import (
 )
 from tests.processes import finish, free_port, start
 
-EIGHT_DEVICES = "--xla_force_host_platform_device_count=8"
-
 
 def every_kind(step: int) -> dict[str, jax.Array]:
     return {
@@ -98,7 +96,7 @@ def test_from_one_device_to_eight_and_back(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, every_kind(1), {})
     checkpoints.close()
-    finish(start(go_on_with_eight_devices, tmp_path, XLA_FLAGS=EIGHT_DEVICES))
+    finish(start(go_on_with_eight_devices, tmp_path, num_devices=8))
     restored = restore(tmp_path, jax.eval_shape(lambda: every_kind(0)), 2)
     assert_same(restored.state, every_kind(2))
     for array in restored.state.values():

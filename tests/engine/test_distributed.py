@@ -20,9 +20,8 @@ HOST = "--config.data.on_device=False"
 
 
 def start(workdir: Path, num_devices: int, *arguments: str) -> processes.Process:
-    flags = f"--xla_force_host_platform_device_count={num_devices}"
     given = [f"--config={HERE / 'distributed_config.py'}", f"--workdir={workdir}", *arguments]
-    return processes.start(processes.run_train, given, XLA_FLAGS=flags)
+    return processes.start(processes.run_train, given, num_devices=num_devices)
 
 
 def train(workdir: Path, num_processes: int, *arguments: str) -> Path:

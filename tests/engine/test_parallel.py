@@ -26,8 +26,7 @@ SHARDS = {
 
 def run_eight_devices(folder: Path) -> dict[str, Any]:
     """What `eight_devices.report` measures."""
-    eight = "--xla_force_host_platform_device_count=8"
-    processes.finish(processes.start(eight_devices.report, folder, XLA_FLAGS=eight), timeout=800)
+    processes.finish(processes.start(eight_devices.report, folder, num_devices=8), timeout=800)
     report = json.loads((folder / "report.json").read_text())
     assert report["devices"] == 8
     return report
