@@ -249,7 +249,7 @@ def _save(figure: "Figure", path: Path) -> None:
     from PIL import Image
 
     # A palette makes plots less than half as large, and no line looks different.
-    picture = Image.fromarray(_render(figure)).quantize(256, kmeans=1, dither=Image.Dither.NONE)
+    picture = Image.fromarray(_render(figure)).quantize(256, dither=Image.Dither.NONE)
     file = BytesIO()
     picture.save(file, "png")
     write_atomically(path, file.getvalue())

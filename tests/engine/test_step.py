@@ -14,6 +14,7 @@ from research.engine.metrics import Mean
 from research.engine.objective import Aux, Player
 from research.engine.step import StepSettings, init_state, train_step
 from research.errors import UserError
+from tests.random_variables import random_variables
 
 RATE = 0.1
 BATCH = small.Examples(16).open(None).arrays
@@ -44,7 +45,7 @@ def test_micro_batches_add_up_to_the_large_batch(masked):
     counts = np.ones(16, np.float32)
     counts[2:12:4] = counts[3::4] = 0
     batch = {**BATCH, "counts": counts}
-    variables = jax.jit(objective.init)(jax.random.key(1), batch)
+    variables = random_variables(objective.init, batch)
     params = variables["params"]
     compute = jax.value_and_grad(
         lambda params: objective.loss(params, {}, batch, None), has_aux=True

@@ -7,6 +7,7 @@ import pytest
 
 from research.generative import DCGANDiscriminator, DCGANGenerator
 from tests.parity import Fixture
+from tests.random_variables import random_variables
 
 
 def num_params(model, shape):
@@ -36,7 +37,7 @@ def test_categories_are_the_largest_of_the_last_latents():
     model = DCGANGenerator(5, (4, 4, 1), (2, 2), hidden=(3,), num_categories=3)
     latents = jnp.array([[1.0, 2.0, 0.1, 0.9, 0.2], [1.0, 2.0, -7.0, 0.3, 0.2]])
     # Larger than at the start, where all images are grey.
-    params = jax.tree.map(lambda x: 30 * x, jax.jit(model.init)(jax.random.key(0), latents))
+    params = jax.tree.map(lambda x: 30 * x, random_variables(model.init, latents))
     apply = jax.jit(model.apply)
     same = apply(params, latents)
     np.testing.assert_array_equal(same[0], same[1])

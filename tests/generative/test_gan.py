@@ -9,6 +9,7 @@ from research.engine.display import Images
 from research.engine.objective import HasGenerate, HasPlayers, HasShow, Objective
 from research.generative import GAN, DCGANDiscriminator, DCGANGenerator
 from research.generative.gan import discriminator_losses, generator_losses
+from tests.random_variables import random_variables
 
 SHAPE = (8, 8, 1)
 
@@ -29,7 +30,7 @@ def batch_of(size):
 
 @pytest.fixture(scope="module")
 def variables():
-    return jax.jit(small_gan().init)(jax.random.key(0), batch_of(2))
+    return random_variables(small_gan().init, batch_of(2))
 
 
 def split(variables):

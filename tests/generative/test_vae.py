@@ -9,6 +9,7 @@ from research.engine import metrics
 from research.engine.display import Images, Scatter
 from research.engine.objective import HasFeatures, HasGenerate, HasShow, Objective
 from research.generative import VAE, MLPDecoder, MLPEncoder
+from tests.random_variables import random_variables
 
 SHAPE = (4, 4, 1)
 
@@ -50,7 +51,7 @@ def numpy_bound(params, images, noise):
 @pytest.mark.parametrize("kl_weight", [1.0, 4.0])
 def test_loss_is_the_negative_elbo(kl_weight):
     objective, batch = small_vae(kl_weight=kl_weight), batch_of(5)
-    params = jax.jit(objective.init)(jax.random.key(0), batch)["params"]
+    params = random_variables(objective.init, batch)["params"]
     # Larger parameters, so that the KL is not negligible.
     params = jax.tree.map(lambda leaf: 1.5 * leaf, params)
     rng = jax.random.key(1)
@@ -65,7 +66,7 @@ def test_loss_is_the_negative_elbo(kl_weight):
 
 def test_evaluation_is_the_same_in_any_batches(evaluate_in_parts):
     objective, batch = small_vae(), batch_of(6)
-    params = jax.jit(objective.init)(jax.random.key(0), batch)["params"]
+    params = random_variables(objective.init, batch)["params"]
     whole, parts = evaluate_in_parts(objective, params, {}, batch)
     assert set(whole) == {"loss", "negative_elbo", "reconstruction", "kl"}
     for name in whole:
@@ -82,7 +83,7 @@ def test_has_the_published_number_of_parameters():
 
 def test_bfloat16_computes_and_float32_remains():
     batch, rng = batch_of(4), jax.random.key(1)
-    params = jax.jit(small_vae().init)(jax.random.key(0), batch)["params"]
+    params = random_variables(small_vae().init, batch)["params"]
     loss, aux = jax.jit(small_vae(dtype="bfloat16").loss)(params, {}, batch, rng)
     assert loss.dtype == aux.metrics["kl"].total.dtype == jnp.float32
     exact, _ = jax.jit(small_vae().loss)(params, {}, batch, rng)
@@ -91,7 +92,7 @@ def test_bfloat16_computes_and_float32_remains():
 
 def test_shows_reconstructions_below_their_originals():
     objective, batch = small_vae(), batch_of(12)
-    params = jax.jit(objective.init)(jax.random.key(0), batch)["params"]
+    params = random_variables(objective.init, batch)["params"]
     displays = objective.show(params, {}, batch, jax.random.key(0))
     assert set(displays) == {"reconstructions", "samples", "latents"}
     rows = displays["reconstructions"]
@@ -109,7 +110,7 @@ def test_shows_reconstructions_below_their_originals():
 
 def test_two_latents_show_the_plane_itself():
     objective, batch = small_vae(latent_dim=2), batch_of(4)
-    params = jax.jit(objective.init)(jax.random.key(0), batch)["params"]
+    params = random_variables(objective.init, batch)["params"]
     displays = objective.show(params, {}, batch, jax.random.key(0))
     means = objective.features(params, {}, batch)
     np.testing.assert_array_equal(displays["latents"].points, means)
@@ -122,7 +123,7 @@ def test_two_latents_show_the_plane_itself():
 
 def test_generates_as_many_as_are_asked_for():
     objective = small_vae()
-    params = jax.jit(objective.init)(jax.random.key(0), batch_of(2))["params"]
+    params = random_variables(objective.init, batch_of(2))["params"]
     rng = jax.random.key(1)
     samples = objective.generate(params, {}, rng, num_samples=5)["samples"].images
     assert samples.shape == (5, *SHAPE)

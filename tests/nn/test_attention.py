@@ -10,6 +10,7 @@ import pytest
 
 from research.nn.attention import MultiHeadAttention, dot_product_attention
 from tests.parity import Fixture
+from tests.random_variables import random_variables
 
 BATCH, LENGTH, HEADS, HEAD_DIM = 2, 6, 2, 4
 
@@ -77,7 +78,7 @@ def test_self_attention_is_attention_to_itself():
     """The packed product and the three separate ones are the same function."""
     x = normal(0, 2, 5, 8)
     layer = MultiHeadAttention(2, bias_init=nn.initializers.normal(1.0))
-    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    variables = random_variables(layer.init, x)
     # With the keys given it takes the other path, though they are the same.
     packed, separate = jax.jit(layer.apply)(variables, x), jax.jit(layer.apply)(variables, x, x, x)
     np.testing.assert_allclose(packed, separate, rtol=1e-5, atol=1e-5)
@@ -110,7 +111,7 @@ def test_the_softmax_is_float32_in_bfloat16():
 def test_dropout():
     x = normal(0, 2, 5, 8)
     layer = MultiHeadAttention(2, dropout_rate=0.5)
-    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    variables = random_variables(layer.init, x)
     without = jax.jit(layer.apply)(variables, x)
 
     @jax.jit

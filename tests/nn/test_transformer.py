@@ -8,6 +8,7 @@ import pytest
 
 from research.nn.mlp import MLP
 from research.nn.transformer import Transformer
+from tests.random_variables import random_variables
 
 TINY = {"num_layers": 3, "num_heads": 2, "mlp_dim": 16}
 
@@ -16,27 +17,34 @@ def normal(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-@pytest.mark.parametrize(("scan_layers", "remat"), [(True, False), (False, True), (True, True)])
-def test_scan_and_remat_change_nothing(scan_layers, remat):
-    """Value and gradient of the plain stack, its parameters stacked for the scan."""
+def value_and_gradient(params, **options):
     x, key_mask = normal(0, 2, 5, 8), jnp.arange(5) < jnp.asarray([[5], [3]])
-    plain = Transformer(**TINY, causal=True)
-    variables = jax.jit(plain.init)(jax.random.key(0), x)
-    other = plain.clone(scan_layers=scan_layers, remat=remat)
+    model = Transformer(**TINY, causal=True, **options)
+
+    def loss(params, x):
+        return (model.apply({"params": params}, x, key_mask=key_mask) ** 3).mean()
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Parameters of separate layers; value and gradient there."""
+    params = random_variables(Transformer(**TINY).init, normal(0, 2, 5, 8))["params"]
+    return params, value_and_gradient(params)
+
+
+@pytest.mark.parametrize(("scan_layers", "remat"), [(True, False), (False, True), (True, True)])
+def test_scan_and_remat_change_nothing(plain, scan_layers, remat):
+    """Value and gradient of the plain stack, its parameters stacked for the scan."""
 
     def stack(params):
         blocks = [params[f"block_{i}"] for i in range(TINY["num_layers"])]
-        return {"blocks": jax.tree.map(lambda *a: jnp.stack(a), *blocks), "norm": params["norm"]}
+        return {"blocks": jax.tree.map(lambda *a: np.stack(a), *blocks), "norm": params["norm"]}
 
-    def value_and_gradient(model, params):
-        def loss(params, x):
-            return (model.apply({"params": params}, x, key_mask=key_mask) ** 3).mean()
-
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
-
-    expected_value, (expected, expected_x) = value_and_gradient(plain, variables["params"])
+    params, (expected_value, (expected, expected_x)) = plain
     layout = stack if scan_layers else (lambda params: params)
-    value, (got, got_x) = value_and_gradient(other, layout(variables["params"]))
+    value, (got, got_x) = value_and_gradient(layout(params), scan_layers=scan_layers, remat=remat)
     np.testing.assert_allclose(value, expected_value, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -70,7 +78,7 @@ def test_scanned_layers_start_different_and_drop_different():
 def test_causal_blocks_look_back_only():
     x = normal(0, 1, 6, 8)
     model = Transformer(**TINY, causal=True)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = random_variables(model.init, x)
     apply = jax.jit(model.apply)
     changed, same = apply(variables, x.at[:, 4].add(1.0)), apply(variables, x)
     np.testing.assert_allclose(changed[:, :4], same[:, :4], rtol=1e-6, atol=1e-6)
@@ -80,7 +88,7 @@ def test_causal_blocks_look_back_only():
 def test_masked_positions_do_not_reach_the_others():
     x, key_mask = normal(0, 1, 6, 8), jnp.arange(6)[None] < 4
     model = Transformer(**TINY)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = random_variables(model.init, x)
     apply = jax.jit(model.apply)
     masked, shorter = apply(variables, x, key_mask=key_mask), apply(variables, x[:, :4])
     np.testing.assert_allclose(masked[:, :4], shorter, rtol=1e-5, atol=1e-5)

@@ -15,6 +15,7 @@ from research.errors import UserError
 from research.selfsupervised import RotationPrediction
 from research.selfsupervised.rotation import rotations
 from research.vision import ConvNet
+from tests.random_variables import random_variables
 
 
 class Backbone(nn.Module):
@@ -40,7 +41,7 @@ def batch_of(size):
 
 
 def init(objective, batch):
-    variables = dict(jax.jit(objective.init)(jax.random.key(0), batch))
+    variables = dict(random_variables(objective.init, batch))
     return variables.pop("params"), variables
 
 

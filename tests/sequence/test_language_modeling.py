@@ -15,6 +15,7 @@ from research.engine.metrics import compute, merge
 from research.engine.objective import HasCheckData, HasGenerate, HasShow, Objective
 from research.errors import UserError
 from research.sequence import GPT, LanguageModeling
+from tests.random_variables import random_variables
 
 ALPHABET = "\nabcdefghi"
 MODEL = GPT(vocab_size=12, block_size=8, num_layers=1, num_heads=2, embed_dim=16)
@@ -33,7 +34,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def params(batch):
-    variables = jax.jit(OBJECTIVE.init)(KEY, batch)
+    variables = random_variables(OBJECTIVE.init, batch)
     assert set(variables) == {"params"}
     # Larger than at initialisation, so that the tokens differ in their probabilities.
     return jax.tree.map(lambda x: 10 * x if x.ndim > 1 else x, variables["params"])

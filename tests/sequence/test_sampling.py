@@ -7,6 +7,7 @@ import pytest
 
 from research.sequence import GPT
 from research.sequence.sampling import sample
+from tests.random_variables import random_variables
 
 MODEL = GPT(vocab_size=11, block_size=8, num_layers=1, num_heads=2, embed_dim=16)
 PROMPTS = jnp.asarray([[1, 2, 3], [9, 0, 4]], jnp.int32)
@@ -14,7 +15,7 @@ PROMPTS = jnp.asarray([[1, 2, 3], [9, 0, 4]], jnp.int32)
 
 @pytest.fixture(scope="module")
 def variables():
-    variables = jax.jit(MODEL.init)(jax.random.key(0), PROMPTS)
+    variables = random_variables(MODEL.init, PROMPTS)
     # Larger than at initialisation, so that the tokens differ in their probabilities.
     return jax.tree.map(lambda x: 10 * x if x.ndim > 1 else x, variables)
 

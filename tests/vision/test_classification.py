@@ -12,6 +12,7 @@ from research.engine.display import ConfusionMatrix, Images
 from research.engine.objective import HasCheckData, HasFeatures, HasShow, Objective
 from research.errors import UserError
 from research.vision import Classification, ConvNet, LeNet
+from tests.random_variables import random_variables
 
 
 class Table(nn.Module):
@@ -36,8 +37,8 @@ def batch_of(size, seed=0):
     }
 
 
-def init(objective, batch, seed=0):
-    variables = dict(jax.jit(objective.init)(jax.random.key(seed), batch))
+def init(objective, batch):
+    variables = dict(random_variables(objective.init, batch))
     return variables.pop("params"), variables
 
 

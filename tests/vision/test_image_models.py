@@ -9,6 +9,7 @@ import pytest
 
 from research.vision import ConvNet, LeNet
 from tests.parity import Fixture
+from tests.random_variables import random_variables
 
 
 def num_params(model, shape):
@@ -16,10 +17,10 @@ def num_params(model, shape):
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-def init_with_output(model, images, **options):
-    """The output of the model with its initial parameters."""
-    init = jax.jit(functools.partial(model.init_with_output, **options))
-    return init(jax.random.key(0), images)[0]
+def output_of(model, images, **options):
+    """The output of the model with random parameters."""
+    variables = random_variables(model.init, images)
+    return jax.jit(functools.partial(model.apply, **options))(variables, images)
 
 
 @pytest.mark.parametrize(
@@ -37,14 +38,14 @@ def test_lenet_has_the_published_number_of_parameters(settings, expected):
 def test_lenet_takes_8x8_digits():
     images = jnp.zeros((2, 8, 8, 1))
     model = LeNet(padding=("SAME", "SAME"))
-    assert init_with_output(model, images).shape == (2, 10)
-    assert init_with_output(model.clone(num_classes=None), images).shape == (2, 84)
+    assert output_of(model, images).shape == (2, 10)
+    assert output_of(model.clone(num_classes=None), images).shape == (2, 84)
 
 
 def test_lenet_settings_change_what_is_computed():
     images = jax.random.normal(jax.random.key(1), (2, 12, 12, 1))
     small = {"channels": (2, 2), "hidden": (4,), "padding": ("SAME", "SAME")}
-    params = jax.jit(LeNet(**small).init)(jax.random.key(0), images)
+    params = random_variables(LeNet(**small).init, images)
     variations = [{}, {"activation": "tanh"}, {"pooling": "average"}]
     outputs = [jax.jit(LeNet(**small, **extra).apply)(params, images) for extra in variations]
     assert not np.allclose(outputs[0], outputs[1])
@@ -54,9 +55,9 @@ def test_lenet_settings_change_what_is_computed():
 def test_convnet_averages_its_last_stage():
     images = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
     model = ConvNet(channels=(2, 4), depth=2)
-    features = init_with_output(model, images)
+    features = output_of(model, images)
     assert features.shape == (3, 4)
-    maps = init_with_output(model, images, method="features")
+    maps = output_of(model, images, method="features")
     assert {name: x.shape for name, x in maps.items()} == {
         "stage_0": (3, 8, 8, 2),
         "stage_1": (3, 4, 4, 4),
@@ -66,7 +67,7 @@ def test_convnet_averages_its_last_stage():
     kernels = 9 * (1 * 2 + 2 * 2 + 2 * 4 + 4 * 4)
     assert num_params(model, (8, 8, 1)) == kernels + 2 * (2 + 2 + 4 + 4)
     assert num_params(ConvNet(10, (2, 4), 2), (8, 8, 1)) == kernels + 24 + 4 * 10 + 10
-    assert init_with_output(ConvNet(10, (2, 4), 2), images).shape == (3, 10)
+    assert output_of(ConvNet(10, (2, 4), 2), images).shape == (3, 10)
 
 
 def test_lenet_equals_pytorch():
