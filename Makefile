@@ -25,7 +25,8 @@ format: .venv/lint  ## Format and mend what can be mended
 	  { echo "Python 3.12 or newer is needed; found $(PYTHON). Set PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	-$(BIN)/python -m compileall -qq -j 0 -x /tests/ .venv/lib  # on every core; pip uses one
 	touch $@
 
 .venv/lint: .venv/installed

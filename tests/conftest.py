@@ -12,7 +12,6 @@ import pytest
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the time goes into compiling programs that run for a moment.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_opt_preset=FAST_COMPILE")
 if "PYTEST_XDIST_WORKER" not in os.environ:
     cache = tempfile.mkdtemp(prefix="research_tests_")
     os.environ["RESEARCH_CACHE_DIR"] = cache

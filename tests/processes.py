@@ -68,7 +68,7 @@ def start(function: Callable[..., Any], *arguments: Any, num_devices: int = 1) -
     os.close(descriptor)
     environment = dict(os.environ)
     if num_devices > 1:
-        environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={num_devices}"
+        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={num_devices}"
     process = _FORKS.Process(target=_run, args=(function, arguments, environment, log), daemon=True)
     process.start()
     return Process(process, Path(log))
