@@ -1,6 +1,7 @@
 """Every test session has caches of its own, empty at the start and shared by its processes."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -24,6 +25,12 @@ LONG = ("test_distributed", "test_parallel", "test_experiments", "test_resume", 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests begin first: one that begins last has the other processes wait."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what is imported by now and stays: the most of all objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

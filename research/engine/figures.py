@@ -62,8 +62,9 @@ def scatter(points: Scatter) -> Picture:
 def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Every metric of `metrics.jsonl` over the steps, one panel a metric.
 
-    "loss" and "test/loss" share a panel; "grad_norm/<group>" is one of a logarithmic panel
-    "grad norm". What was measured once only has none, where others have curves.
+    "loss" and "test/loss" share a panel; "learning_rate/<group>" is a curve of the panel "learning
+    rate", and "grad_norm/<group>" one of a logarithmic panel "grad norm". What was measured once
+    only has none, where others have curves.
 
     Raises UserError where there is nothing to draw or `path` cannot be written.
     """
@@ -72,14 +73,14 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         raise UserError(f"there are no metrics to draw in {path}: has the run logged any step?")
     first, last = min(row["step"] for row in rows), max(row["step"] for row in rows)
     sources = sorted(
-        {curve for panel in panels if not _is_norm(panel) for curve in panels[panel]} | {"train"},
+        {curve for panel in panels if not _of_groups(panel) for curve in panels[panel]} | {"train"},
         key=_natural,
     )
     columns = min(3, len(panels)) if len(panels) != 4 else 2
     figure = _figure(4.4 * columns, 3.1 * math.ceil(len(panels) / columns))
     for index, (name, curves) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(math.ceil(len(panels) / columns), columns, index)
-        own = list(curves) if _is_norm(name) else sources
+        own = list(curves) if _of_groups(name) else sources
         colours = dict(zip(own, _palette(len(own), "viridis"), strict=True))
         _draw_panel(axes, name, curves, colours)
         if first < last:
@@ -127,7 +128,7 @@ def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple
     panels: dict[str, dict[str, list[tuple[int, Any]]]] = {}
     for row in rows:
         for name in row.keys() - {"step"}:
-            if _is_norm(name):
+            if _of_groups(name):
                 panel, _, curve = name.partition("/")
             else:
                 curve, _, panel = name.rpartition("/")
@@ -148,6 +149,11 @@ def _natural(curve: str) -> tuple[bool, list[tuple[str, int]]]:
     """A key that puts training first and layer_2 before layer_10."""
     parts = re.findall(r"(\D*)(\d*)", curve)
     return curve != "train", [(text, int(number or 0)) for text, number in parts]
+
+
+def _of_groups(name: str) -> bool:
+    """Whether a metric is "<panel>/<group of parameters>", not "<data set>/<panel>"."""
+    return _is_norm(name) or name.partition("/")[0] == "learning_rate"
 
 
 def _is_norm(name: str) -> bool:

@@ -61,13 +61,17 @@ def test_learning_curves_group_train_and_evaluations_by_metric():
     assert [(name, list(curves)) for name, curves in panels.items()] == [
         ("loss", ["train", "test"]),
         ("accuracy", ["test"]),
-        ("learning_rate", ["train"]),
+        ("learning_rate", [""]),
         ("grad_norm", ["decoder", "encoder"]),
     ]
     assert panels["loss"]["test"] == [(0, 3.0), (5, 0.5), (10, 3 / 11)]
     once = [*make_rows(range(11)), {"step": 10, "linear/accuracy": 0.9, "linear/std": 1.0}]
     assert set(figures._panels(once)) == set(panels)
     assert set(figures._panels(once)["accuracy"]) == {"test", "linear"}
+    players = [{"step": step, "learning_rate/a": 0.1, "learning_rate/b": 0.2} for step in (1, 2)]
+    assert {name: list(curves) for name, curves in figures._panels(players).items()} == {
+        "learning_rate": ["a", "b"]
+    }
 
 
 def test_learning_curves_are_drawn_and_small(tmp_path):
