@@ -1,5 +1,6 @@
-"""Variables for tests to which it doesn't matter how a model starts: an initialiser compiles a
-generator of random numbers for every parameter, which takes longer than what such tests do."""
+"""Variables for tests to which it doesn't matter how a model starts, and how many a model has: an
+initialiser compiles a generator of random numbers for every parameter, which takes longer than what
+such tests do."""
 
 import math
 from collections.abc import Callable
@@ -27,3 +28,9 @@ def random_variables(init: Callable[..., Any], *args: Any) -> Any:
         return jnp.asarray(values, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(0), *args))
+
+
+def num_params(model: Any, shape: tuple[int, ...]) -> int:
+    """Parameters of a model of inputs of this shape."""
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

@@ -9,12 +9,7 @@ import pytest
 
 from research.vision import ConvNet, LeNet
 from tests.parity import Fixture
-from tests.random_variables import random_variables
-
-
-def num_params(model, shape):
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+from tests.random_variables import num_params, random_variables
 
 
 def output_of(model, images, **options):
