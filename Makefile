@@ -2,6 +2,13 @@ PYTHON ?= $(shell command -v python3.12 || command -v python3.13 || command -v p
 BIN := .venv/bin
 WORKDIR ?= runs/lenet_digits
 WORKERS ?= auto
+# uv takes 7 s where pip takes 26; pip serves where only its own settings name the package index.
+options = --quiet --constraint constraints.txt --editable '.[$(1)]'
+install = $(BIN)/uv pip install --python $(BIN)/python $(options) || \
+  $(BIN)/python -m pip install $(options)
+
+# Packages are compiled to bytecode when they are first imported, and once.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint format clean
 
@@ -24,13 +31,12 @@ format: .venv/lint  ## Format and mend what can be mended
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
 	  { echo "Python 3.12 or newer is needed; found $(PYTHON). Set PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
-	-$(BIN)/python -m compileall -qq -j 0 -x /tests/ .venv/lib  # on every core; pip uses one
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(call install,test)
 	touch $@
 
 .venv/lint: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lint]'
+	$(call install,lint)
 	touch $@
 
 clean:  ## Remove what make made
