@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from research.data import augment
-from research.data.augment.affine import inverse_affine, warp
+from research.data.augment import affine
+from research.data.augment.affine import inverse_affine
 
+warp = jax.jit(affine.warp, static_argnums=3)
 KEY = jax.random.key(0)
 
 
