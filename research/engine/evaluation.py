@@ -1,6 +1,6 @@
 """Exact evaluation: every example counts once, whatever the batch size and the devices."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
@@ -60,20 +60,25 @@ class Evaluator:
         size = min(settings.batch_size, self.dataset.size)
         self._batch_size = -(-size // parallel.batch_divisor) * parallel.batch_divisor
         self._on_device = fits_on_device(self.dataset)
+        self._held = self.dataset.arrays if self._on_device else {}
         self._arrays: Any = None
-        self._compiled = parallel.compile_evaluate(self._evaluate)
+        # The very function that is compiled, where it can be: JAX traces a function once.
+        self._evaluate_alone = evaluate = self._bind(program.with_axis(None))
+        if program.axis_name is not None:
+            evaluate = self._bind(program)
+        self._compiled = parallel.compile_evaluate(evaluate)
 
     def __call__(self, state: TrainState) -> dict[str, Any]:
         """The exact mean of every metric over the data set; arrays have one entry a trial."""
         if self._arrays is None:
-            held = self.dataset.arrays if self._on_device else {}
-            self._arrays = self._parallel.put_arrays(held)
+            self._arrays = self._parallel.put_arrays(self._held)
         variables = (state.evaluated_params, state.collections)
         rows = self._parallel.local_rows(self._batch_size)
-        parts = [
-            self._compiled(self._trial, variables, self._arrays, self._feed(indices, mask, rows))
+        feeds = (
+            self._parallel.put_feed(self._feed(indices[rows], mask[rows]), 0)
             for indices, mask in evaluation_batches(self.dataset.size, self._batch_size)
-        ]
+        )
+        parts = [self._compiled(self._trial, variables, self._arrays, feed) for feed in feeds]
         total: dict[str, metrics.Mean] = {}
         for part in parts:
             total = metrics.merge(total, self._parallel.to_host(part).means())
@@ -81,24 +86,26 @@ class Evaluator:
 
     def metric_names(self, state: Any) -> list[str]:
         """What evaluation reports, found without compiling anything; `state` may be shapes."""
-        indices = np.zeros(self._parallel.batch_divisor, np.int32)
-        batch = self.dataset.gather(self.dataset.arrays, indices)
-        feed = {**batch, "mask": np.ones(len(indices), np.float32), "index": indices}
-        evaluate = self._program.with_axis(None).evaluate
+
+        def shape(x: np.ndarray) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((self._batch_size, *x.shape[1:]), x.dtype)
+
+        feed = jax.tree.map(shape, self._feed(np.zeros(1, int), np.ones(1)))
         variables = (state.evaluated_params, state.collections)
-        packed = jax.eval_shape(
-            lambda variables: evaluate(self.dataset, self.transforms, {}, variables, {}, feed),
-            variables,
-        )
+        packed = jax.eval_shape(self._evaluate_alone, {}, variables, dict(self._held), feed)
         return [name for name, _ in packed.names]
 
-    def _evaluate(self, trial: Trial, variables: Any, arrays: Any, feed: Any) -> Any:
-        return self._program.evaluate(self.dataset, self.transforms, trial, variables, arrays, feed)
+    def _bind(self, program: Program) -> Callable[..., Any]:
+        def evaluate(trial: Trial, variables: Any, arrays: Any, feed: Any) -> Any:
+            return program.evaluate(self.dataset, self.transforms, trial, variables, arrays, feed)
 
-    def _feed(self, indices: np.ndarray, mask: np.ndarray, rows: slice) -> Mapping[str, Any]:
-        indices, mask = indices[rows].astype(np.int32), mask[rows].astype(np.float32)
+        return evaluate
+
+    def _feed(self, indices: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        """What these rows of the data are for the compiled evaluation."""
+        index, mask = indices.astype(np.int32), mask.astype(np.float32)
         if self._on_device:
-            items: dict[str, Any] = {"indices": indices}
+            items = {"indices": index}
         else:
-            items = dict(self.dataset.gather(self.dataset.arrays, indices))
-        return self._parallel.put_feed({**items, "mask": mask, "index": indices}, 0)
+            items = dict(self.dataset.gather(self.dataset.arrays, index))
+        return {**items, "mask": mask, "index": index}

@@ -2,8 +2,9 @@
 compiled."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -45,13 +46,18 @@ class Prepared:
         gathered = self.dataset.gather(self.dataset.arrays, indices)
         return {name: np.asarray(x) for name, x in gathered.items()}
 
+    @cached_property
+    def initialise(self) -> Callable[..., TrainState]:
+        """The program's `init`; one object, since JAX traces a function once."""
+        return self.program.init
+
     def init(self) -> TrainState:
         """The state before the first step, on the devices."""
-        return self.parallel.init(self.program.init, self.trial, self.example)
+        return self.parallel.init(self.initialise, self.trial, self.example)
 
     def restore_target(self) -> TrainState:
         """The shapes and places of that state, for a checkpoint to restore into."""
-        return self.parallel.restore_target(self.program.init, self.trial, self.example)
+        return self.parallel.restore_target(self.initialise, self.trial, self.example)
 
 
 def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
@@ -150,9 +156,8 @@ def _check_data(prepared: Prepared) -> None:
 
 def _initial_shapes(prepared: Prepared) -> TrainState:
     """The shapes of the initial state; UserError where a model of ours refuses its settings."""
-    program = prepared.program.with_axis(None)
     try:
-        return jax.eval_shape(lambda: program.init({}, prepared.example))
+        return jax.eval_shape(prepared.initialise, {}, prepared.example)
     except ValueError as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if not frame.f_globals["__name__"].startswith("research."):

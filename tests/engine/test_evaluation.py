@@ -1,5 +1,7 @@
 """Evaluation is exact: every example once, whatever the batch size."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,3 +50,23 @@ def test_the_average_is_evaluated_where_there_is_one(run: Prepared) -> None:
     measured = run.evaluators["of_128"](zeros)
     assert measured["loss"] == pytest.approx(np.log(10), rel=1e-6)
     assert run.evaluators["of_128"](state)["loss"] != pytest.approx(np.log(10), rel=1e-4)
+
+
+def test_what_is_traced_to_be_checked_is_not_traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+
+    def count(name: str) -> None:
+        function = getattr(small.Classify, name)
+
+        def counted(*args: Any) -> Any:
+            traced.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(small.Classify, name, counted)
+
+    count("init")
+    count("evaluate")
+    run = small.ready(**small.HARD)
+    assert traced == ["init", "evaluate"]
+    run.evaluators["test"](run.init())
+    assert traced == ["init", "evaluate"]
