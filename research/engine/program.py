@@ -99,6 +99,7 @@ class Program:
             write = lambda past, x: lax.dynamic_update_index_in_dim(past, x, index, 0)  # noqa: E731
             return state, jax.tree.map(write, history, metrics)
 
+        one = jax.jit(one, inline=True)  # traced once for its shapes and the loop
         shapes = jax.eval_shape(one, state, item_at(0))[1]
         history = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
         return lax.fori_loop(0, count, body, (state, history))
