@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint format clean
 
-demo: .venv/installed  ## Train LeNet on handwritten digits (20 s, no download of data)
+demo: .venv/installed  ## Train LeNet on handwritten digits (10 s, no download of data)
 	$(BIN)/python -m research.train --config experiments/vision/lenet_digits.py --workdir $(WORKDIR)
 
 test: .venv/installed  ## Run all tests
