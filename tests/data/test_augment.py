@@ -49,13 +49,17 @@ def batch_of(count=8, channels=3):
 
 @pytest.mark.parametrize("name", ALL)
 def test_pure_and_jittable(name):
-    """Every trace is the same program, a key gives the same twice, and all else is left."""
+    """Eager and jitted agree, a key gives the same twice, and all else in the batch is left."""
     transform, batch, key = ALL[name], batch_of(), jax.random.key(1)
     before = {name: np.array(value) for name, value in batch.items()}
     out = JITTED[name](key, batch)
     jax.tree.map(np.testing.assert_array_equal, out, JITTED[name](key, batch))
-    program, again = (str(jax.make_jaxpr(transform)(key, batch)) for _ in range(2))
-    assert program == again
+    # Rounding may move a value over a threshold, of which these have none within 1e-6.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        out,
+        transform(key, batch),
+    )
     assert out["image"].shape == (8, *SIZES.get(name, (6, 7)), 3)
     assert out["image"].dtype == jnp.float32
     for field, value in before.items():
