@@ -55,7 +55,7 @@ class Evaluator:
         path = f"evaluations.{name}"
         self.dataset = open_dataset(settings.source, data_dir, path)
         self.transforms = build(settings.transforms, f"{path}.transforms")
-        self._program, self._parallel, self._trial = program, parallel, trial
+        self._parallel, self._trial = parallel, trial
         # No result depends on the batch size, so it may be rounded to what the devices need.
         size = min(settings.batch_size, self.dataset.size)
         self._batch_size = -(-size // parallel.batch_divisor) * parallel.batch_divisor

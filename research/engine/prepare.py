@@ -47,17 +47,17 @@ class Prepared:
         return {name: np.asarray(x) for name, x in gathered.items()}
 
     @cached_property
-    def initialise(self) -> Callable[..., TrainState]:
+    def _traced_init(self) -> Callable[..., TrainState]:
         """The program's `init`; one object, since JAX traces a function once."""
         return self.program.init
 
     def init(self) -> TrainState:
         """The state before the first step, on the devices."""
-        return self.parallel.init(self.initialise, self.trial, self.example)
+        return self.parallel.init(self._traced_init, self.trial, self.example)
 
     def restore_target(self) -> TrainState:
         """The shapes and places of that state, for a checkpoint to restore into."""
-        return self.parallel.restore_target(self.initialise, self.trial, self.example)
+        return self.parallel.restore_target(self._traced_init, self.trial, self.example)
 
 
 def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
@@ -157,7 +157,7 @@ def _check_data(prepared: Prepared) -> None:
 def _initial_shapes(prepared: Prepared) -> TrainState:
     """The shapes of the initial state; UserError where a model of ours refuses its settings."""
     try:
-        return jax.eval_shape(prepared.initialise, {}, prepared.example)
+        return jax.eval_shape(prepared._traced_init, {}, prepared.example)
     except ValueError as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if not frame.f_globals["__name__"].startswith("research."):

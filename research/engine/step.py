@@ -193,6 +193,7 @@ def _accumulate(one: Any, collections: Any, batch: Batch, rng: Any, count: int) 
 
     rngs = jax.random.split(rng, count)
     first = jax.tree.map(lambda x: x[0], (parts, rngs))
+    one = jax.jit(one, inline=True)  # traced once for its shapes and the loop
     shapes, _ = jax.eval_shape(one, collections, *first)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     carry, _ = lax.scan(body, (zeros, collections), (parts, rngs))

@@ -7,9 +7,8 @@ import pytest
 
 from research.data import augment
 from research.data.augment import affine
-from research.data.augment.affine import inverse_affine
 
-warp = jax.jit(affine.warp, static_argnums=3)
+inverse_affine, warp = affine.inverse_affine, jax.jit(affine.warp, static_argnums=3)
 KEY = jax.random.key(0)
 
 
