@@ -27,9 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
     arguments, overrides = command_line.split_overrides(arguments)
     parser = command_line.make_parser(
-        "benchmark", "Measure how fast an experiment trains.", _EXAMPLES
+        "launch.benchmark", "Measure how fast an experiment trains.", _EXAMPLES
     )
-    parser.prog = "python -m launch.benchmark"
     command_line.add_config(parser)
     command_line.add_data_dir(parser)
     parser.add_argument("--steps", type=_positive, default=200, help="a measurement's; default 200")

@@ -53,10 +53,10 @@ class _SetDataDir(argparse.Action):
         os.environ["RESEARCH_DATA_DIR"] = value
 
 
-def make_parser(command: str, description: str, epilog: str = "") -> Parser:
-    """A parser whose help ends with the exit codes."""
+def make_parser(module: str, description: str, epilog: str = "") -> Parser:
+    """A parser of `python -m MODULE`, whose help ends with the exit codes."""
     return Parser(
-        prog=f"python -m research.{command}",
+        prog=f"python -m {module}",
         description=description,
         epilog=f"{epilog}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -17,7 +17,7 @@ _EXAMPLES = """examples:
 def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
     parser = command_line.make_parser(
-        "evaluate", "Evaluate a run on all data sets and probes of its config.", _EXAMPLES
+        "research.evaluate", "Evaluate a run on all data sets and probes of its config.", _EXAMPLES
     )
     parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
     add_step(parser)

@@ -17,7 +17,7 @@ def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
     arguments, overrides = command_line.split_overrides(arguments)
     parser = command_line.make_parser(
-        "preview",
+        "research.preview",
         "Show an experiment without training: its resolved config, parameters, batches, length, "
         "and what XLA says a step costs.",
         _EXAMPLES,

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,8 @@ The same command on an existing workdir goes on from its newest good checkpoint.
 
 def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    arguments, overrides = command_line.split_overrides(arguments)
-    parser = command_line.make_parser("train", "Train an experiment, or go on with one.", _EXAMPLES)
-    command_line.add_config(parser)
-    parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
-    command_line.add_data_dir(parser)
-    parser.add_argument(
-        "--allow_config_change",
-        action="store_true",
-        help="go on with a run although its config has changed",
-    )
-    parser.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
-    command_line.add_distributed(parser)
-    options = parser.parse_args(arguments)
-
-    from research.engine import config
-
-    experiment = config.load(options.config, overrides)
+    options, experiment = read_flags(arguments)
     workdir = options.workdir
-    config_file = workdir / "config.json"
-    _refuse_change(config_file, config.to_plain(experiment), options.allow_config_change)
     command_line.start_jax(options)
 
     import jax
@@ -57,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     data_dir = default_data_dir()
     lock = WorkdirLock(workdir) if main_process else contextlib.nullcontext()
     with lock, Record(workdir, enabled=main_process) as record:
-        _refuse_change(config_file, config.to_plain(experiment), options.allow_config_change)
+        _refuse_change(options, experiment)
         outcome = train(
             experiment,
             workdir,
@@ -77,14 +59,44 @@ def run(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def _refuse_change(file: Path, settings: Mapping[str, Any], allowed: bool) -> None:
-    """Raises UserError where the run in a folder was made with other settings."""
+def read_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, Any]:
+    """The command's options and its checked experiment.
+
+    Raises:
+      UserError: for all that the command refuses before it looks at data and devices.
+    """
+    arguments, overrides = command_line.split_overrides(arguments)
+    parser = command_line.make_parser(
+        "research.train", "Train an experiment, or go on with one.", _EXAMPLES
+    )
+    command_line.add_config(parser)
+    parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
+    command_line.add_data_dir(parser)
+    parser.add_argument(
+        "--allow_config_change",
+        action="store_true",
+        help="go on with a run although its config has changed",
+    )
+    parser.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
+    command_line.add_distributed(parser)
+    options = parser.parse_args(arguments)
+
+    from research.engine import config
+
+    experiment = config.load(options.config, overrides)
+    _refuse_change(options, experiment)
+    return options, experiment
+
+
+def _refuse_change(options: argparse.Namespace, experiment: Any) -> None:
+    """Raises UserError where the run in the folder was made with other settings."""
     from research.engine import config
     from research.engine.files import read_json
 
-    if allowed or not file.is_file():
+    file = options.workdir / "config.json"
+    if options.allow_config_change or not file.is_file():
         return
-    changes = config.differences(read_json(file), settings)
+    changes = config.differences(read_json(file), config.to_plain(experiment))
     if changes:
         listed = "\n  ".join(changes)
         raise UserError(

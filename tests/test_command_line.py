@@ -54,7 +54,7 @@ def test_overrides_that_say_nothing(arguments, message):
 
 
 def parser(*options):
-    made = make_parser("train", "Trains.")
+    made = make_parser("research.train", "Trains.")
     for option in options:
         made.add_argument(option)
     return made
@@ -168,7 +168,7 @@ def test_processes_that_cannot_find_each_other(arguments, message, monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    made = make_parser("train", "Trains.")
+    made = make_parser("research.train", "Trains.")
     command_line.add_distributed(made)
     with pytest.raises(UserError, match=message):
         command_line.start_jax(made.parse_args(arguments))
