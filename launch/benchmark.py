@@ -87,11 +87,11 @@ def measure(experiment: Any, data_dir: Path, steps: int, repeats: int) -> dict[s
         rate, wait = _train(experiment, data_dir, steps)
         rates.append(rate)
         waits.append(wait)
-        state, _ = compiled(run.trial, state, arrays, feed, count)
+        state, _ = compiled(state, arrays, feed, count)
         jax.block_until_ready(state)
         started = time.perf_counter()
         for _ in range(steps // length):
-            state, _ = compiled(run.trial, state, arrays, feed, count)
+            state, _ = compiled(state, arrays, feed, count)
         jax.block_until_ready(state)
         bare_rates.append(steps // length * length / (time.perf_counter() - started))
 

@@ -182,6 +182,30 @@ class StopEarly(Action):
         self._best, self._bad = memory["best"], memory["bad"]
 
 
+@dataclass(frozen=True)
+class Watcher:
+    """Who watches a run from outside: `watch(step, value)` is told every value of a metric (an
+    array with one entry a trial under vmap), and whether it returns True decides that the run
+    ends there."""
+
+    metric: str
+    watch: Callable[[int, Any], bool]
+
+
+@final
+class Watch(Action):
+    """Tells a watcher."""
+
+    def __init__(self, every: int, watcher: Watcher):
+        super().__init__(every)
+        self._watcher = watcher
+
+    def __call__(self, moment: Moment) -> None:
+        if self._watcher.metric in moment.measured:
+            stop = self._watcher.watch(moment.step, moment.measured[self._watcher.metric])
+            moment.stop = moment.stop or stop
+
+
 @final
 class Save(Action):
     """A checkpoint of state, data position and all that the run remembers."""
@@ -200,12 +224,14 @@ class Save(Action):
         self._workdir = workdir
         self._best_metric = best_metric
         self._saved_step = -1
+        self._finite = jax.jit(parallel.over_trials(_all_finite))
 
     def __call__(self, moment: Moment) -> None:
         if moment.step == self._saved_step:
             return
         state = self._parallel.to_logical(moment.state)
-        if not _all_finite(state.params):
+        # Of several trials those that diverged are kept as they are, beside the others.
+        if not np.any(jax.device_get(self._finite(state.params))):
             raise NonFiniteError(moment.step, {"params": "NaN or infinite after the update"})
         self._check_space(state)
         self._saved_step = moment.step
@@ -267,7 +293,6 @@ def _take(moment: Moment, name: str, values: Mapping[str, Any], record: Record) 
     record.metrics(moment.step, measured)
 
 
-@jax.jit
 def _all_finite(params: Any) -> jax.Array:
     finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params)
     return jax.tree.reduce(jnp.logical_and, finite, jnp.array(True))

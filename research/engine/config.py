@@ -117,25 +117,33 @@ def _check_trials(experiment: Experiment) -> None:
             trial = override(experiment, settings | alone)
         except UserError as error:
             raise UserError(f"parallelism.trials, trial {index}: {error}") from None
-        objective = build(trial.objective, "objective")
         for path in settings:
-            if path != "seed" and not _may_differ(trial, objective, path.split(".")):
+            if not may_differ(trial, path):
                 raise UserError(
                     f"parallelism.trials.{path}: can't differ between trials of one program; "
-                    "`seed` can, and float settings of optimizer, players and objective"
+                    "`seed` can, `ema_decay`, and float settings of optimizer, players, objective "
+                    "and data.transforms"
                 )
 
 
-def _may_differ(trial: Experiment, objective: Any, names: Sequence[str]) -> bool:
-    """Whether a path leads to a float that the program can take from outside."""
-    if names[0] not in ("optimizer", "players", "objective"):
-        return False
-    owner: Any = trial
+def may_differ(experiment: Experiment, path: str) -> bool:
+    """Whether trials of one program may differ in a setting: the seed, or a float inside the
+    step."""
+    if path == "seed":
+        return True
+    names = path.split(".")
+    owner: Any = experiment
     if names[0] == "objective":
-        owner, names = objective, names[1:]
+        owner, names = build(experiment.objective, "objective"), names[1:]
+    elif names[:2] == ["data", "transforms"]:
+        owner, names = build(experiment.data.transforms, "data.transforms"), names[2:]
+    elif names[0] not in ("optimizer", "players", "ema_decay"):
+        return False
     for name in names:
         if isinstance(owner, Mapping):
             owner = owner.get(name)
+        elif isinstance(owner, tuple) and name.isdecimal():
+            owner = owner[int(name)]
         elif dataclasses.is_dataclass(owner) and name in owner.__dataclass_fields__:
             owner = getattr(owner, name)
         else:

@@ -43,7 +43,7 @@ def compile_step(run: Prepared, state: Any) -> tuple[Any, tuple[Any, ...]]:
     with closing(Feeds(run, 0, lambda step: length)) as feeds:
         _, feed = feeds.take()
     arguments = (arrays, feed, np.int32(length))
-    return compiled.lower(run.trial, state, *arguments).compile(), arguments
+    return compiled.lower(state, *arguments).compile(), arguments
 
 
 def cost_of(compiled: Any) -> Cost:

@@ -13,7 +13,7 @@ from research.engine import metrics
 from research.engine.config import build
 from research.engine.experiment import Evaluation
 from research.engine.parallel import Parallel
-from research.engine.program import Program, Trial
+from research.engine.program import Program
 from research.engine.state import TrainState
 
 
@@ -49,13 +49,12 @@ class Evaluator:
         settings: Evaluation,
         program: Program,
         parallel: Parallel,
-        trial: Trial,
         data_dir: Path,
     ):
         path = f"evaluations.{name}"
         self.dataset = open_dataset(settings.source, data_dir, path)
         self.transforms = build(settings.transforms, f"{path}.transforms")
-        self._parallel, self._trial = parallel, trial
+        self._parallel = parallel
         # No result depends on the batch size, so it may be rounded to what the devices need.
         size = min(settings.batch_size, self.dataset.size)
         self._batch_size = -(-size // parallel.batch_divisor) * parallel.batch_divisor
@@ -72,13 +71,13 @@ class Evaluator:
         """The exact mean of every metric over the data set; arrays have one entry a trial."""
         if self._arrays is None:
             self._arrays = self._parallel.put_arrays(self._held)
-        variables = (state.evaluated_params, state.collections)
+        variables = (state.evaluated_params, state.collections, state.hyperparameters)
         rows = self._parallel.local_rows(self._batch_size)
         feeds = (
             self._parallel.put_feed(self._feed(indices[rows], mask[rows]), 0)
             for indices, mask in evaluation_batches(self.dataset.size, self._batch_size)
         )
-        parts = [self._compiled(self._trial, variables, self._arrays, feed) for feed in feeds]
+        parts = [self._compiled(variables, self._arrays, feed) for feed in feeds]
         total: dict[str, metrics.Mean] = {}
         for part in parts:
             total = metrics.merge(total, self._parallel.to_host(part).means())
@@ -91,13 +90,13 @@ class Evaluator:
             return jax.ShapeDtypeStruct((self._batch_size, *x.shape[1:]), x.dtype)
 
         feed = jax.tree.map(shape, self._feed(np.zeros(1, int), np.ones(1)))
-        variables = (state.evaluated_params, state.collections)
-        packed = jax.eval_shape(self._evaluate_alone, {}, variables, dict(self._held), feed)
+        variables = (state.evaluated_params, state.collections, state.hyperparameters)
+        packed = jax.eval_shape(self._evaluate_alone, variables, dict(self._held), feed)
         return [name for name, _ in packed.names]
 
     def _bind(self, program: Program) -> Callable[..., Any]:
-        def evaluate(trial: Trial, variables: Any, arrays: Any, feed: Any) -> Any:
-            return program.evaluate(self.dataset, self.transforms, trial, variables, arrays, feed)
+        def evaluate(variables: Any, arrays: Any, feed: Any) -> Any:
+            return program.evaluate(self.dataset, self.transforms, variables, arrays, feed)
 
         return evaluate
 

@@ -20,6 +20,8 @@ from research.engine.actions import (
     Show,
     StopEarly,
     Trace,
+    Watch,
+    Watcher,
 )
 from research.engine.checkpoint import (
     Checkpoints,
@@ -61,10 +63,12 @@ def train(
     data_dir: Path,
     record: Record,
     progress: Callable[[int, int], Any],
+    watcher: Watcher | None = None,
 ) -> Outcome:
     """Trains to the end, or until told to stop, from the newest good checkpoint in `workdir`.
 
     `progress(step, total_steps)` makes the progress bar, a `Progress` or what does as it does.
+    With a `watcher` nothing is drawn: the run is one of many.
 
     Raises:
       UserError: for what `prepare` refuses, and for checkpoints of which none is good.
@@ -77,7 +81,7 @@ def train(
         with closing(
             Checkpoints(folder, settings.keep_latest, settings.keep_best, settings.best_mode)
         ) as checkpoints:
-            return _train(run, workdir, data_dir, record, progress, checkpoints)
+            return _train(run, workdir, data_dir, record, progress, checkpoints, watcher)
     except NonFiniteError as error:
         write_failure(run, error, workdir)
         raise
@@ -90,6 +94,7 @@ def _train(
     record: Record,
     progress: Callable[[int, int], Any],
     checkpoints: Checkpoints,
+    watcher: Watcher | None,
 ) -> Outcome:
     experiment, parallel, total = run.experiment, run.parallel, run.steps.total
     window = Window(run.steps(experiment.log_every), parallel.to_host, record.metrics)
@@ -105,7 +110,7 @@ def _train(
             "newest": {name: np.asarray(value).tolist() for name, value in newest.items()},
         }
 
-    actions = make_actions(run, workdir, data_dir, record, checkpoints, extra)
+    actions = make_actions(run, workdir, data_dir, record, checkpoints, extra, watcher)
     state, step, memory = _begin(run, workdir / "checkpoints")
     # Only now: a run whose checkpoints do not fit this config keeps its own.
     _write_run(run, workdir, data_dir, record)
@@ -147,7 +152,7 @@ def _train(
             with clock.waiting():
                 count, feed = feeds.take()
             feeds.look_ahead()
-            state, history = compiled(run.trial, state, arrays, feed, np.int32(count))
+            state, history = compiled(state, arrays, feed, np.int32(count))
             window.add(step, count, history)
             step += count
             moment = Moment(step, step == total, state)
@@ -173,13 +178,14 @@ def make_actions(
     record: Record,
     checkpoints: Checkpoints,
     extra: Callable[[Moment], Mapping[str, Any]],
+    watcher: Watcher | None,
 ) -> dict[str, Action]:
     """The experiment's actions in their order; a checkpoint comes last and holds the others'
     memories."""
     experiment, steps, parallel = run.experiment, run.steps, run.parallel
     objective = run.program.objective
-    actions = measuring_actions(run, data_dir, record)
-    if isinstance(objective, HasShow):
+    actions = measuring_actions(run, data_dir, record, watcher)
+    if isinstance(objective, HasShow) and watcher is None:
         every = steps(experiment.show_every) if experiment.show_every else max(1, steps.total)
         batch = lambda: show_batch(run)  # noqa: E731
         actions["show"] = Show(every, objective, batch, parallel, experiment.seed, record)
@@ -194,8 +200,10 @@ def make_actions(
     return actions
 
 
-def measuring_actions(run: Prepared, data_dir: Path, record: Record) -> dict[str, Action]:
-    """Evaluations, probes and early stopping."""
+def measuring_actions(
+    run: Prepared, data_dir: Path, record: Record, watcher: Watcher | None = None
+) -> dict[str, Action]:
+    """Evaluations, probes, early stopping and who watches one of their metrics."""
     experiment, steps = run.experiment, run.steps
     actions: dict[str, Action] = {
         f"evaluations.{name}": Evaluate(
@@ -214,14 +222,24 @@ def measuring_actions(run: Prepared, data_dir: Path, record: Record) -> dict[str
             data_dir,
             record,
         )
-    stopping = experiment.early_stopping
-    if stopping is None:
-        return actions
     # Whether to stop is known before anything else is done, so that the end counts everywhere.
-    name = stopping.metric.partition("/")[0]
-    watched = f"evaluations.{name}" if name in run.evaluators else f"probes.{name}"
-    measure = actions.pop(watched)
-    return {watched: measure, "early_stopping": StopEarly(measure.every, stopping), **actions}
+    watched: dict[str, Action] = {}
+    deciding: dict[str, Action] = {}
+    if experiment.early_stopping is not None:
+        name = measured_by(run, experiment.early_stopping.metric)
+        watched[name] = actions[name]
+        deciding["early_stopping"] = StopEarly(actions[name].every, experiment.early_stopping)
+    if watcher is not None:
+        name = measured_by(run, watcher.metric)
+        watched[name] = actions[name]
+        deciding["watcher"] = Watch(actions[name].every, watcher)
+    return watched | deciding | actions
+
+
+def measured_by(run: Prepared, metric: str) -> str:
+    """The name of the action that measures "NAME/METRIC"."""
+    name = metric.partition("/")[0]
+    return f"evaluations.{name}" if name in run.evaluators else f"probes.{name}"
 
 
 def show_batch(run: Prepared) -> Any:

@@ -1,8 +1,7 @@
 """How the one step runs on the devices: jit, pmap, a mesh, or trials under vmap.
 
 A `Parallel` compiles the same pure functions and knows how state and batches are laid out for
-them. All of these functions take `trial` first, the settings in which trials differ; it is
-empty but under vmap. What is checkpointed is always the logical state, each parameter once and
+them. What is checkpointed is always the logical state, each parameter once and
 in its own shape, so that a checkpoint of one mode restores into every other.
 """
 
@@ -29,11 +28,11 @@ class Parallel(abc.ABC):
 
     @abc.abstractmethod
     def compile_train(self, train: Function, state: Any) -> Function:
-        """`train(trial, state, arrays, feed, count) -> (state, metrics)`; state is donated."""
+        """`train(state, arrays, feed, count) -> (state, metrics)`; state is donated."""
 
     @abc.abstractmethod
     def compile_evaluate(self, evaluate: Function) -> Function:
-        """`evaluate(trial, state, arrays, feed) -> metrics`."""
+        """`evaluate(state, arrays, feed) -> metrics`."""
 
     @abc.abstractmethod
     def put_arrays(self, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -44,7 +43,7 @@ class Parallel(abc.ABC):
         """This process's rows of batches on its devices, split along `batch_axis`."""
 
     def over_trials(self, function: Function) -> Function:
-        """`function(trial, …)` for every trial at once."""
+        """`function(first, …)` for every trial at once; `first` has the axis of trials."""
         return function
 
     def to_logical(self, state: Any) -> Any:
@@ -92,7 +91,7 @@ class Jit(Parallel):
         return _all_on_one_device(state)
 
     def compile_train(self, train: Function, state: Any) -> Function:
-        return jax.jit(train, donate_argnums=1)
+        return jax.jit(train, donate_argnums=0)
 
     def compile_evaluate(self, evaluate: Function) -> Function:
         return jax.jit(evaluate)
@@ -106,7 +105,7 @@ class Jit(Parallel):
 
 @final
 class Vmap(Parallel):
-    """Independent trials in one program: `trial` and state have a leading trial axis.
+    """Independent trials in one program: the state has a leading trial axis.
 
     Training feeds have the trial axis after the steps, since every trial has its own order of
     the data; evaluation feeds have none.
@@ -116,14 +115,14 @@ class Vmap(Parallel):
         return _all_on_one_device(state)
 
     def over_trials(self, function: Function) -> Function:
-        return lambda trial, *rest: jax.vmap(lambda trial: function(trial, *rest))(trial)
+        return lambda first, *rest: jax.vmap(lambda one: function(one, *rest))(first)
 
     def compile_train(self, train: Function, state: Any) -> Function:
-        mapped = jax.vmap(train, in_axes=(0, 0, None, 1, None), out_axes=(0, 1))
-        return jax.jit(mapped, donate_argnums=1)
+        mapped = jax.vmap(train, in_axes=(0, None, 1, None), out_axes=(0, 1))
+        return jax.jit(mapped, donate_argnums=0)
 
     def compile_evaluate(self, evaluate: Function) -> Function:
-        return jax.jit(jax.vmap(evaluate, in_axes=(0, 0, None, None)))
+        return jax.jit(jax.vmap(evaluate, in_axes=(0, None, None)))
 
     def put_arrays(self, arrays: Mapping[str, np.ndarray]) -> Any:
         return jax.device_put(dict(arrays))

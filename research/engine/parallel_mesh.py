@@ -54,7 +54,7 @@ class MeshParallel(Parallel):
     def compile_train(self, train: Function, state: Any) -> Function:
         places = jax.tree.map(lambda x: x.sharding, state)
         everywhere = NamedSharding(self._mesh, PartitionSpec())
-        return jax.jit(train, donate_argnums=1, out_shardings=(places, everywhere))
+        return jax.jit(train, donate_argnums=0, out_shardings=(places, everywhere))
 
     def compile_evaluate(self, evaluate: Function) -> Function:
         return jax.jit(evaluate, out_shardings=NamedSharding(self._mesh, PartitionSpec()))

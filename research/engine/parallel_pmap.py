@@ -33,23 +33,21 @@ class Pmap(Parallel):
         return jax.tree.map(lambda _: self._replicated, state)
 
     def compile_train(self, train: Function, state: Any) -> Function:
-        def train_on_numbers(trial: Any, state: Any, *rest: Any) -> Any:
+        def train_on_numbers(state: Any, *rest: Any) -> Any:
             state = state.replace(rng=jax.random.wrap_key_data(state.rng))
-            state, metrics = train(trial, state, *rest)
+            state, metrics = train(state, *rest)
             return state.replace(rng=jax.random.key_data(state.rng)), metrics
 
         return jax.pmap(
             train_on_numbers,
             axis_name=DEVICE_AXIS,
-            in_axes=(None, 0, 0, 0, None),
-            donate_argnums=1,
+            in_axes=(0, 0, 0, None),
+            donate_argnums=0,
             devices=self._devices,
         )
 
     def compile_evaluate(self, evaluate: Function) -> Function:
-        return jax.pmap(
-            evaluate, axis_name=DEVICE_AXIS, in_axes=(None, 0, 0, 0), devices=self._devices
-        )
+        return jax.pmap(evaluate, axis_name=DEVICE_AXIS, in_axes=(0, 0, 0), devices=self._devices)
 
     def put_arrays(self, arrays: Mapping[str, np.ndarray]) -> Any:
         def put(x: np.ndarray) -> jax.Array:

@@ -87,7 +87,7 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     program = make_program(experiment, steps, parallel.axis_name)
     trial = trial_arrays(experiment)
     evaluators = {
-        name: Evaluator(name, settings, program, parallel, trial, data_dir)
+        name: Evaluator(name, settings, program, parallel, data_dir)
         for name, settings in experiment.evaluations.items()
     }
     on_device = fits_on_device(dataset) if data.on_device is None else data.on_device

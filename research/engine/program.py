@@ -35,7 +35,7 @@ _EVALUATION_KEY = 0x5EED  # folded into the seed's key for everything but traini
 
 @dataclass(frozen=True)
 class Program:
-    """The functions of one experiment; `trial` holds the settings in which trials differ.
+    """The functions of one experiment.
 
     A feed is a tree of arrays with a leading axis of steps; where the data set is on the
     device it is {"indices": …}, else it is the batches themselves.
@@ -48,28 +48,32 @@ class Program:
     axis_name: str | None = None
 
     def init(self, trial: Trial, batch: Any) -> TrainState:
-        """The state before the first step; `batch` shows the shapes of the data."""
-        experiment, objective = self._of(trial)
+        """The state before the first step; `trial` holds the settings in which trials differ,
+        `batch` shows the shapes of the data."""
+        experiment, objective, transforms = self._of(trial)
         init_rng, rng = jax.random.split(jax.random.key(experiment.seed))
-        batch = apply_transforms(self.train_transforms, init_rng, batch)
+        batch = apply_transforms(transforms, init_rng, batch)
         variables = objective.init(init_rng, batch)
         optimizers = self.optimizers(experiment, objective, variables["params"])
-        return init_state(objective, optimizers, variables, rng, experiment.ema_decay)
+        hyperparameters = {path: jnp.asarray(value) for path, value in trial.items()}
+        return init_state(
+            objective, optimizers, variables, rng, experiment.ema_decay, hyperparameters
+        )
 
     def train(
-        self, dataset: Dataset, trial: Trial, state: TrainState, arrays: Any, feed: Any, count: Any
+        self, dataset: Dataset, state: TrainState, arrays: Any, feed: Any, count: Any
     ) -> tuple[TrainState, Packed]:
         """The first `count` steps of a feed; metrics have a leading axis of steps.
 
         The number of steps is not known to the compiler: however a run is cut into calls, it is
         the same program that makes each step, and the same bits come out.
         """
-        experiment, objective = self._of(trial)
+        experiment, objective, transforms = self._of(state.hyperparameters)
         optimizers = self.optimizers(experiment, objective, state.params)
         schedules = self.schedules(experiment, objective)
         settings = StepSettings(
             total_steps=max(1, self.steps.total),
-            transforms=self.train_transforms,
+            transforms=transforms,
             micro_batches=experiment.micro_batches,
             ema_decay=experiment.ema_decay,
             log_norms=experiment.log_norms,
@@ -108,18 +112,17 @@ class Program:
         self,
         dataset: Dataset,
         transforms: Sequence[Any],
-        trial: Trial,
         state: Any,
         arrays: Any,
         feed: Any,
     ) -> Packed:
-        """The metrics of one padded batch; `state` is (params, collections)."""
-        experiment, objective = self._of(trial)
+        """The metrics of one padded batch; `state` is (params, collections, hyperparameters)."""
+        params, collections, hyperparameters = state
+        experiment, objective, _ = self._of(hyperparameters)
         marks = {"mask": feed["mask"], "index": feed["index"]}
         batch = _gather(dataset, arrays, {k: v for k, v in feed.items() if k not in marks})
         rng = evaluation_key(experiment.seed)
         batch = {**batch, **marks}
-        params, collections = state
         return pack(
             eval_step(objective, transforms, params, collections, batch, rng, self.axis_name)
         )
@@ -154,15 +157,17 @@ class Program:
         """The same program, averaging over another axis or none."""
         return dataclasses.replace(self, axis_name=axis_name)
 
-    def _of(self, trial: Trial) -> tuple[Experiment, Objective]:
-        """The experiment and objective with a trial's traced values in place."""
-        experiment, objective = self.experiment, self.objective
+    def _of(self, trial: Trial) -> tuple[Experiment, Objective, Sequence[Any]]:
+        """The experiment, objective and transforms with a trial's traced values in place."""
+        experiment, objective, transforms = self.experiment, self.objective, self.train_transforms
         for path, value in trial.items():
             if path.startswith("objective."):
                 objective = _replace(objective, path.split(".")[1:], value)
+            elif path.startswith("data.transforms."):
+                transforms = _replace(transforms, path.split(".")[2:], value)
             else:
                 experiment = _replace(experiment, path.split("."), value)
-        return experiment, objective
+        return experiment, objective, transforms
 
 
 def evaluation_key(seed: Any) -> jax.Array:
@@ -186,6 +191,9 @@ def _replace(value: Any, path: Sequence[str], leaf: Any) -> Any:
     name, *rest = path
     if isinstance(value, Mapping):
         return {**value, name: _replace(value[name], rest, leaf) if rest else leaf}
+    if isinstance(value, Sequence):
+        place = int(name)
+        return (*value[:place], _replace(value[place], rest, leaf), *value[place + 1 :])
     names = [item.name for item in dataclasses.fields(value)]
     if name not in names:
         raise UserError(f"parallelism.trials: {type(value).__name__} has no {name!r}")

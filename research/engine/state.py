@@ -15,7 +15,8 @@ class TrainState:
 
     `opt_state` has one entry a player; an objective without players has the one player "model".
     `ema` is the running average of `params`, or None. `rng` never changes: a step's key is
-    `fold_in(rng, step)`.
+    `fold_in(rng, step)`. `hyperparameters` are the settings in which trials of one program differ,
+    by path; it is empty but under vmap.
     """
 
     step: Int[Array, ""]
@@ -24,6 +25,7 @@ class TrainState:
     opt_state: Mapping[str, Any]
     ema: Params | None
     rng: PRNGKeyArray
+    hyperparameters: Mapping[str, Any]
 
     @property
     def evaluated_params(self) -> Params:

@@ -60,6 +60,7 @@ def init_state(
     variables: Mapping[str, Any],
     rng: PRNGKeyArray,
     ema_decay: float | None,
+    hyperparameters: Mapping[str, Any],
 ) -> TrainState:
     """The state before the first step, from the objective's initial variables."""
     collections = dict(variables)
@@ -69,7 +70,8 @@ def init_state(
         for player in players_of(objective, params)
     }
     ema = None if ema_decay is None else jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, collections, opt_state, ema, rng)
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, collections, opt_state, ema, rng, hyperparameters)
 
 
 def train_step(
@@ -110,7 +112,9 @@ def train_step(
         progress = (state.step + 1) / settings.total_steps
         collections = objective.after_update(params, collections, progress)
     metrics |= _norms(all_grads, all_updates, params, settings.log_norms)
-    state = TrainState(state.step + 1, params, collections, opt_state, ema, state.rng)
+    state = TrainState(
+        state.step + 1, params, collections, opt_state, ema, state.rng, state.hyperparameters
+    )
     return state, metrics
 
 

@@ -1,6 +1,7 @@
 """Multi-head attention (Vaswani et al., 2017)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -10,6 +11,8 @@ from absl import logging
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Bool, Float
+
+from research.nn.dropout import Dropout, is_off
 
 AttentionImplementation = Literal["auto", "xla", "cudnn"]
 """`auto` is cuDNN's fused attention on a GPU where it applies, else `xla`: an explicit softmax."""
@@ -71,8 +74,8 @@ class MultiHeadAttention(nn.Module):
             name="qkv",
         )(query, key, value)
         dropout = None
-        if self.dropout_rate > 0.0 and not deterministic:
-            dropout = nn.Dropout(self.dropout_rate, deterministic=False)
+        if not is_off(self.dropout_rate) and not deterministic:
+            dropout = partial(Dropout(self.dropout_rate), deterministic=False)
         attended = dot_product_attention(
             *projected,
             causal=self.causal,

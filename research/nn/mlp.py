@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
+from research.nn.dropout import Dropout
+
 Activation = Literal["gelu_tanh", "gelu", "relu", "silu"]
 
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
@@ -57,6 +59,6 @@ class MLP(nn.Module):
         flat = x.reshape(-1, x.shape[-1])
         hidden = dense(self.hidden_dim, kernel_init=self.kernel_init, name="up")(flat)
         hidden = ACTIVATIONS[self.activation](hidden)
-        hidden = nn.Dropout(self.dropout_rate)(hidden, deterministic=deterministic)
+        hidden = Dropout(self.dropout_rate)(hidden, deterministic)
         out_kernel_init = self.out_kernel_init or self.kernel_init
         return dense(x.shape[-1], kernel_init=out_kernel_init, name="down")(hidden).reshape(x.shape)

@@ -10,6 +10,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Bool, Float
 
 from research.nn.attention import AttentionImplementation, MultiHeadAttention
+from research.nn.dropout import Dropout
 from research.nn.mlp import MLP, Activation
 
 
@@ -78,7 +79,7 @@ class Block(nn.Module):
             name="mlp",
             **shared,
         )
-        dropout = nn.Dropout(self.dropout_rate, deterministic=deterministic)
+        dropout = partial(Dropout(self.dropout_rate), deterministic=deterministic)
         branch = attention(
             norm(name="attention_norm")(x), key_mask=key_mask, deterministic=deterministic
         )

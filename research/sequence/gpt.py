@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from research.nn.dropout import Dropout
 from research.nn.transformer import Transformer
 
 
@@ -52,7 +53,7 @@ class GPT(nn.Module):
         position_embedding = embed(self.block_size, name="position_embedding")
         x = token_embedding(tokens)
         x = x + position_embedding.embedding[:length].astype(x.dtype)
-        x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        x = Dropout(self.dropout_rate)(x, deterministic=not train)
         x = Transformer(
             num_layers=self.num_layers,
             num_heads=self.num_heads,

@@ -174,7 +174,7 @@ def advance(
             count, feed = feeds.take()
             if index + 1 < len(calls):
                 feeds.look_ahead()
-            state, packed = compiled(run.trial, state, arrays, feed, np.int32(count))
+            state, packed = compiled(state, arrays, feed, np.int32(count))
             for name, mean in run.parallel.to_host(packed).means().items():
                 history.setdefault(name, []).append(mean.compute()[:count])
     return state, {name: np.concatenate(values) for name, values in history.items()}

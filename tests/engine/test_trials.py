@@ -24,7 +24,7 @@ def test_each_trial_is_the_run_it_would_be_alone():
         settings = {path.replace(".", "__"): values[index] for path, values in TRIALS.items()}
         alone_run, alone, alone_history = small.trained(**SETTINGS, **settings)
         alone = alone.replace(rng=None)
-        trial = jax.tree.map(lambda x, i=index: x[i], together)
+        trial = jax.tree.map(lambda x, i=index: x[i], together.replace(hyperparameters={}))
         assert small.largest_difference(trial, alone) < 1e-5
         for name, values in alone_history.items():
             assert history[name].shape == (10, 2)

@@ -1,0 +1,33 @@
+"""Dropout whose rate may be traced, so that trials of one program can differ in it."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def is_off(rate: Any) -> bool:
+    """Whether a dropout rate is known to be 0 when the program is traced."""
+    return isinstance(rate, int | float) and rate == 0
+
+
+class Dropout(nn.Module):
+    """As `flax.linen.Dropout`, also for a traced `rate` in [0, 1).
+
+    Srivastava et al. 2014: what is kept is scaled by 1 / (1 - rate). Needs an rng named "dropout"
+    unless it is deterministic or its rate is known to be 0.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."], deterministic: bool) -> Float[Array, "..."]:
+        """Sets each element to 0 with probability `rate`."""
+        if deterministic or is_off(self.rate):
+            return x
+        # In float32 also where it is not traced: a trial drops what it would drop alone.
+        keep = 1.0 - jnp.asarray(self.rate, jnp.float32)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
+        return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
