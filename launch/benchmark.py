@@ -1,6 +1,5 @@
 """Measures how fast an experiment trains: `python -m launch.benchmark --config FILE.py`."""
 
-import argparse
 import json
 import tempfile
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from research import command_line
-from research.command_line import DONE
+from research.command_line import DONE, positive
 from research.errors import UserError
 
 _EXAMPLES = """examples:
@@ -31,8 +30,8 @@ def run(arguments: Sequence[str]) -> int:
     )
     command_line.add_config(parser)
     command_line.add_data_dir(parser)
-    parser.add_argument("--steps", type=_positive, default=200, help="a measurement's; default 200")
-    parser.add_argument("--repeats", type=_positive, default=5, help="measurements; default 5")
+    parser.add_argument("--steps", type=positive, default=200, help="a measurement's; default 200")
+    parser.add_argument("--repeats", type=positive, default=5, help="measurements; default 5")
     options = parser.parse_args(arguments)
 
     from research.engine import config
@@ -141,13 +140,6 @@ def _train(experiment: Any, data_dir: Path, steps: int) -> tuple[float, float]:
     # call, and the last one waits for two. Between the others lies one call each.
     (first, start), (last, end) = marks[1], marks[-2]
     return (last - first) / (end - start), waits[-1]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return number
 
 
 if __name__ == "__main__":

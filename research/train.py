@@ -109,15 +109,9 @@ def _finish(experiment: Any, workdir: Path, record: Any, outcome: Any) -> None:
     """The result, the learning curves, and where everything lies."""
     from research.engine import figures
     from research.engine.record import METRICS, read_metrics
+    from research.engine.result import result_of
 
-    result = {
-        "step": outcome.step,
-        "total_steps": outcome.total_steps,
-        "metrics": dict(outcome.metrics),
-    }
-    reference = experiment.reference
-    if reference is not None and reference.metric in outcome.metrics:
-        result["reference"] = _against(reference, outcome.metrics[reference.metric])
+    result = result_of(outcome.step, outcome.total_steps, outcome.metrics, experiment.reference)
     record.result(result)
     # A training of no steps, without evaluations, has none.
     if (workdir / METRICS).exists():
@@ -132,22 +126,6 @@ def _finish(experiment: Any, workdir: Path, record: Any, outcome: Any) -> None:
         f"Done: {outcome.step} steps. Everything is in {workdir}: result.json, metrics.jsonl, "
         "images/learning_curves.png, checkpoints/, tensorboard/."
     )
-
-
-def _against(reference: Any, value: Any) -> dict[str, Any]:
-    from research.engine.actions import mean_over_trials
-
-    measured = mean_over_trials(value)
-    sign = 1 if reference.mode == "max" else -1
-    reached = sign * (measured - reference.value) >= -reference.tolerance
-    return {
-        "paper": reference.paper,
-        "metric": reference.metric,
-        "value": reference.value,
-        "tolerance": reference.tolerance,
-        "measured": measured,
-        "reached": bool(reached),
-    }
 
 
 def _shown(value: Any) -> str:

@@ -14,7 +14,7 @@ from research import train
 from research.engine import checkpoint, window
 from research.engine.files import read_json
 from research.engine.record import read_metrics
-from research.engine.restore import load_state, read_experiment
+from research.engine.restore import load_checkpoint, read_experiment
 from tests import processes, shared
 from tests.shrink import arguments
 
@@ -65,9 +65,9 @@ def train_until_killed(place: str, number: int, given: list[str]) -> None:
 
 def final_state(workdir: Path) -> dict[str, np.ndarray]:
     """Every array of the last checkpoint by path, as bits."""
-    _, state, step = load_state(read_experiment(workdir), workdir, "latest")
-    assert step == 12
-    leaves = jax.tree_util.tree_leaves_with_path(state)
+    _, restored = load_checkpoint(read_experiment(workdir), workdir, "latest")
+    assert restored.step == 12
+    leaves = jax.tree_util.tree_leaves_with_path(restored.state)
 
     def as_numbers(x):
         is_key = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)

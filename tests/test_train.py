@@ -21,7 +21,7 @@ import pytest
 from research import command_line, evaluate, train
 from research.engine.checkpoint import list_steps
 from research.engine.record import read_metrics
-from research.engine.restore import load_state, read_experiment
+from research.engine.restore import load_checkpoint, read_experiment
 from research.engine.window import Window
 from tests import processes
 from tests.shared import once
@@ -101,7 +101,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def params_of(workdir: Path, step: int) -> list[jax.Array]:
-    return jax.tree.leaves(load_state(read_experiment(workdir), workdir, step)[1].params)
+    return jax.tree.leaves(load_checkpoint(read_experiment(workdir), workdir, step)[1].state.params)
 
 
 @pytest.mark.usefixtures("undrawn")

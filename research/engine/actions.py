@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.engine.checkpoint import Checkpoints
-from research.engine.experiment import EarlyStopping
+from research.engine.experiment import EarlyStopping, Population
 from research.engine.files import check_space
 from research.engine.objective import HasShow, Objective, Probe
 from research.engine.parallel import Parallel
+from research.engine.population import exploit_and_explore
 from research.engine.program import evaluation_key
 from research.engine.record import Record
 from research.engine.state import TrainState
@@ -204,6 +205,33 @@ class Watch(Action):
         if self._watcher.metric in moment.measured:
             stop = self._watcher.watch(moment.step, moment.measured[self._watcher.metric])
             moment.stop = moment.stop or stop
+
+
+@final
+class Evolve(Action):
+    """A round of population-based training, whenever the metric was measured but at the end."""
+
+    def __init__(self, every: int, settings: Population, seed: int, record: Record):
+        super().__init__(every)
+        self._settings, self._seed, self._record = settings, seed, record
+
+        def evolve(step: jax.Array, state: TrainState, scores: jax.Array) -> Any:
+            rng = jax.random.fold_in(jax.random.key(seed), step)
+            return exploit_and_explore(
+                rng, state, scores, settings.quantile, settings.factors, settings.bounds
+            )
+
+        self._evolve = jax.jit(evolve, donate_argnums=1)
+
+    def __call__(self, moment: Moment) -> None:
+        if moment.ending or self._settings.metric not in moment.measured:
+            return
+        sign = 1 if self._settings.mode == "max" else -1
+        scores = sign * np.asarray(moment.measured[self._settings.metric], np.float32)
+        moment.state, parent = self._evolve(np.int32(moment.step), moment.state, scores)
+        explored = {path: moment.state.hyperparameters[path] for path in self._settings.bounds}
+        values = {f"population/{name}": x for name, x in ({"parent": parent} | explored).items()}
+        self._record.metrics(moment.step, values)
 
 
 @final

@@ -23,12 +23,7 @@ def read_file(location: str) -> dict[str, Any]:
     Raises:
       UserError: naming the file, and the line where there is one.
     """
-    name, separator, variant = location.partition(".py:")
-    file = Path(name + ".py" if separator else name)
-    if file.suffix != ".py" or not file.is_file():
-        nearby = [str(path) for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
-        what = "no such file" if not file.exists() else "no config file, FILE.py"
-        raise UserError(f"--config={location}: {what}{did_you_mean(str(file), nearby)}")
+    file, variant = _split(location)
     module = _import_file(file)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
@@ -43,6 +38,28 @@ def read_file(location: str) -> dict[str, Any]:
             f"{file}: get_config() returned {_type_of(config)}; it must return a ConfigDict or dict"
         )
     return config
+
+
+def read_sweep(location: str) -> Any:
+    """What `get_sweep()`, or `get_sweep(variant)`, of `FILE.py[:variant]` returns, as plain data.
+
+    Raises:
+      UserError: naming the file, and the line where there is one.
+    """
+    file, variant = _split(location)
+    module = _import_file(file)
+    get_sweep = getattr(module, "get_sweep", None)
+    if not callable(get_sweep):
+        raise UserError(
+            f"{file}: defines no function get_sweep(), which returns the search space; "
+            "`python -m launch.sweep --help` shows one"
+        )
+    takes_variant = bool(inspect.signature(get_sweep).parameters)
+    arguments = _variant_arguments(module, get_sweep, variant, file) if takes_variant else []
+    try:
+        return _plain(get_sweep(*arguments))
+    except Exception as error:
+        raise _failure(error, file) from error
 
 
 def parse_value(text: str) -> Any:
@@ -83,6 +100,17 @@ def set_place(plain: Any, path: str, value: Any) -> None:
         if isinstance(place, dict) and place.get(key) is None:
             place[key] = {}
         place = place[key]
+
+
+def _split(location: str) -> tuple[Path, str]:
+    """The file, which is there, and the variant of `FILE.py[:variant]`."""
+    name, separator, variant = location.partition(".py:")
+    file = Path(name + ".py" if separator else name)
+    if file.suffix != ".py" or not file.is_file():
+        nearby = [str(path) for path in file.parent.glob("*.py")] if file.parent.is_dir() else []
+        what = "no such file" if not file.exists() else "no config file, FILE.py"
+        raise UserError(f"--config={location}: {what}{did_you_mean(str(file), nearby)}")
+    return file, variant
 
 
 def _import_file(file: Path) -> ModuleType:

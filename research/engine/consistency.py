@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from research.engine.component import Component, build, parameters_of
-from research.engine.experiment import Experiment
+from research.engine.experiment import Experiment, Parallelism
 from research.engine.objective import HasPlayers
 from research.engine.rules import compile_patterns
 from research.errors import UserError
@@ -143,6 +143,36 @@ def _check_parallelism(experiment: Experiment) -> None:
         raise UserError(
             f"parallelism.trials: trials need parallelism.mode = 'vmap', not {parallelism.mode!r}"
         )
+    if parallelism.population is not None:
+        _check_population(parallelism)
+
+
+def _check_population(parallelism: Parallelism) -> None:
+    bounds = parallelism.population.bounds if parallelism.population else {}
+    explored = [path for path in parallelism.trials if path != "seed"]
+    if not explored:
+        raise UserError(
+            "parallelism.population: the trials differ in no hyperparameter; give "
+            'parallelism.trials such as {"optimizer.learning_rate": (1e-3, 3e-3)}'
+        )
+    for path in bounds:
+        if path not in explored:
+            raise UserError(
+                f"parallelism.population.bounds.{path}: the trials do not differ in it"
+                f"{did_you_mean(path, explored)}"
+            )
+    for path in explored:
+        if path not in bounds:
+            raise UserError(
+                f"parallelism.population.bounds.{path}: missing; give its lowest and highest value"
+            )
+        low, high = bounds[path]
+        outside = [value for value in parallelism.trials[path] if not low <= value <= high]
+        if outside:
+            raise UserError(
+                f"parallelism.population.bounds.{path} = ({low:g}, {high:g}): the trials begin "
+                f"outside, with {outside[0]:g}"
+            )
 
 
 def _check_names(experiment: Experiment) -> None:
@@ -177,6 +207,7 @@ def named_metrics(experiment: Experiment) -> dict[str, str]:
         "checkpoints.best_metric": experiment.checkpoints.best_metric,
         "early_stopping.metric": getattr(experiment.early_stopping, "metric", None),
         "reference.metric": getattr(experiment.reference, "metric", None),
+        "parallelism.population.metric": getattr(experiment.parallelism.population, "metric", None),
     }
     return {path: metric for path, metric in named.items() if metric is not None}
 

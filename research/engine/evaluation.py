@@ -86,13 +86,19 @@ class Evaluator:
     def metric_names(self, state: Any) -> list[str]:
         """What evaluation reports, found without compiling anything; `state` may be shapes."""
 
+        return [name for name, _ in self._trace(self._evaluate_alone, state).names]
+
+    def trace(self, state: Any) -> None:
+        """Traces what will be compiled, for the shapes of a logical state on one device."""
+        self._trace(self._compiled, state)
+
+    def _trace(self, evaluate: Callable[..., Any], state: Any) -> Any:
         def shape(x: np.ndarray) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((self._batch_size, *x.shape[1:]), x.dtype)
 
         feed = jax.tree.map(shape, self._feed(np.zeros(1, int), np.ones(1)))
         variables = (state.evaluated_params, state.collections, state.hyperparameters)
-        packed = jax.eval_shape(self._evaluate_alone, variables, dict(self._held), feed)
-        return [name for name, _ in packed.names]
+        return jax.eval_shape(evaluate, variables, dict(self._held), feed)
 
     def _bind(self, program: Program) -> Callable[..., Any]:
         def evaluate(variables: Any, arrays: Any, feed: Any) -> Any:

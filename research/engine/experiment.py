@@ -169,6 +169,30 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Population:
+    """Population-based training (Jaderberg et al. 2017) of the trials of one program.
+
+    Whenever the metric is measured, the worst go on from copies of the best, whose hyperparameters
+    they change.
+    """
+
+    metric: str = setting('What decides, such as "validation/accuracy".')
+    bounds: Mapping[str, tuple[float, float]] = setting(
+        "Lowest and highest value of every setting in which trials differ, but the seed."
+    )
+    mode: Literal["min", "max"] = setting("Whether less or more is better.", "max")
+    quantile: float = setting(
+        "Share of the worst that are replaced, and of the best that replace them.",
+        0.25,
+        above=0.0,
+        at_most=0.5,
+    )
+    factors: tuple[float, float] = setting(
+        "A copied hyperparameter is multiplied by one of the two.", (0.8, 1.25)
+    )
+
+
+@dataclass(frozen=True)
 class Parallelism:
     """How the one step runs on the devices."""
 
@@ -188,6 +212,7 @@ class Parallelism:
     trials: Mapping[str, tuple[Any, ...]] = setting(
         'vmap: setting -> its value in each trial, such as {"seed": (0, 1, 2)}.', {}
     )
+    population: Population | None = setting("vmap: train the trials as a population.", None)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,15 @@ from research.engine.files import cannot_write, encode_json, write_all
 from research.errors import UserError
 
 
+class InUseError(UserError):
+    """Another process holds the lock of a run's folder."""
+
+
 @final
 class WorkdirLock:
     """Keeps every other process out of a run's folder while entered.
 
-    The kernel releases it when the process ends, however it ends. Raises UserError naming the
+    The kernel releases it when the process ends, however it ends. Raises InUseError naming the
     holder where there is one.
     """
 
@@ -55,7 +59,7 @@ class WorkdirLock:
             except (ValueError, KeyError, TypeError):
                 who = "another process"
             self._close()
-            raise UserError(
+            raise InUseError(
                 f"{self._path.parent} is in use by {who}. Wait for it, end it, or choose another "
                 "--workdir."
             ) from None

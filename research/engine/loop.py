@@ -14,6 +14,7 @@ from research.data.pipeline import check_position
 from research.engine.actions import (
     Action,
     Evaluate,
+    Evolve,
     Measure,
     Moment,
     Save,
@@ -164,6 +165,7 @@ def _train(
             if due:
                 with clock.pause():
                     _act(actions, moment, newest, bar, window)
+                state = moment.state  # a population's has evolved
         if not moment.ending:
             window.drain()
             actions["checkpoints"](Moment(step, False, state))
@@ -193,6 +195,10 @@ def make_actions(
         start = max(1, steps(experiment.profile.start))
         end = start + steps(experiment.profile.length)
         actions["profile"] = Trace(start, end, workdir / "profile")
+    population = experiment.parallelism.population
+    if population is not None:
+        every = actions[measured_by(run, population.metric)].every
+        actions["population"] = Evolve(every, population, experiment.seed, record)
     best_metric = experiment.checkpoints.best_metric
     actions["checkpoints"] = Save(
         steps(experiment.checkpoints.every), checkpoints, parallel, extra, best_metric, workdir

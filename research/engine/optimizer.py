@@ -51,16 +51,16 @@ def make_optimizer(
     parts: list[optax.GradientTransformation] = []
     if settings.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(settings.clip_norm))
-    decay: list[optax.GradientTransformation] = []
-    # A traced decay has no truth value, and is used.
+    # Without decay the chain is as long: the state's structure does not depend on a number. A
+    # traced decay has no truth value, and is used.
+    decay = optax.identity()
     if not (isinstance(settings.weight_decay, float) and settings.weight_decay == 0):
         decayed = multipliers(settings.weight_decay_rules, 0.0, "weight_decay_rules")
-        decay.append(_weight_decay(settings.weight_decay, decayed))
-    if settings.name not in _DECOUPLED:
-        parts += decay
-    parts.append(_direction(settings))
+        decay = _weight_decay(settings.weight_decay, decayed)
     if settings.name in _DECOUPLED:
-        parts += decay
+        parts += [_direction(settings), decay]
+    else:
+        parts += [decay, _direction(settings)]
     if settings.learning_rate_rules:
         rates = multipliers(settings.learning_rate_rules, 1.0, "learning_rate_rules")
         parts.append(_scale_each(rates))

@@ -12,6 +12,7 @@ import numpy as np
 from research.data.augment.transform import apply_transforms
 from research.engine import checkpoint
 from research.engine.actions import Moment
+from research.engine.checkpoint import Restored
 from research.engine.config import build, check_experiment
 from research.engine.duration import Steps
 from research.engine.experiment import Checkpoints, Experiment, Parallelism
@@ -51,8 +52,8 @@ def load_run(workdir: str | Path, step: Which = "latest") -> LoadedRun:
       UserError: where the folder holds no run, or no good checkpoint of this step.
     """
     experiment = read_experiment(Path(workdir))
-    parallel, state, step = load_state(experiment, Path(workdir), step)
-    state = parallel.trials(state)[0]
+    parallel, restored = load_checkpoint(experiment, Path(workdir), step)
+    state = parallel.trials(restored.state)[0]
     evaluations = [*experiment.evaluations.items()]
     transforms: tuple[Any, ...] = ()
     if evaluations:
@@ -60,7 +61,7 @@ def load_run(workdir: str | Path, step: Which = "latest") -> LoadedRun:
         transforms = build(settings.transforms, f"evaluations.{name}.transforms")
     objective = build(experiment.objective, "objective")
     return LoadedRun(
-        experiment, objective, step, state.evaluated_params, state.collections, transforms
+        experiment, objective, restored.step, state.evaluated_params, state.collections, transforms
     )
 
 
@@ -78,12 +79,13 @@ def evaluate_run(
         checkpoints=Checkpoints(),
     )
     run = prepare(wanted, data_dir)
-    _, state, step = load_state(experiment, workdir, step)
-    moment = Moment(step, last=True, state=state)
+    _, restored = load_checkpoint(experiment, workdir, step)
+    moment = Moment(restored.step, last=True, state=restored.state)
     with Record(workdir, enabled=False) as record:
         for action in measuring_actions(run, data_dir, record).values():
             action(moment)
-    return step, {name: np.asarray(value).tolist() for name, value in moment.measured.items()}
+    measured = {name: np.asarray(value).tolist() for name, value in moment.measured.items()}
+    return restored.step, measured
 
 
 def read_experiment(workdir: Path) -> Experiment:
@@ -96,10 +98,10 @@ def read_experiment(workdir: Path) -> Experiment:
     return replace(experiment, parallelism=Parallelism())
 
 
-def load_state(
+def load_checkpoint(
     experiment: Experiment, workdir: Path, step: Which
-) -> tuple[Parallel, TrainState, int]:
-    """The logical state of one of a run's checkpoints, and its step."""
+) -> tuple[Parallel, Restored[TrainState]]:
+    """One of a run's checkpoints, with the logical state."""
     data: Mapping[str, Any] = read_json(workdir / "data.json")
     steps = Steps(data["total_steps"], data["steps_per_epoch"], experiment.data.batch_size)
     program = make_program(experiment, steps, None)
@@ -111,5 +113,4 @@ def load_state(
             f"{workdir}: the run named no checkpoints.best_metric, so none is best; "
             "say latest or a step"
         )
-    restored = checkpoint.restore(workdir / "checkpoints", target, step)
-    return parallel, restored.state, restored.step
+    return parallel, checkpoint.restore(workdir / "checkpoints", target, step)

@@ -1,0 +1,111 @@
+"""How far a sweep is: a live table on a terminal, a line for every trial that ends anywhere else."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Self, final
+
+from rich import box, get_console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from launch.trials import Trial, Trials
+
+SHOWN = 12
+"""Rows of the table: trials that run, then the best."""
+
+
+@final
+class SweepDisplay:
+    """Shows a sweep while entered; `update` is told its trials now and then."""
+
+    def __init__(self, total: int, console: Console | None = None):
+        self._total = total
+        self._console = console or get_console()
+        self._live: Live | None = None
+        self._ended: set[int] | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_interactive and self._console.file.isatty():
+            self._live = Live(console=self._console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, trials: Trials) -> None:
+        """Shows the trials as they are."""
+        if self._live is not None:
+            self._live.update(_table(trials, self._total))
+            return
+        ended = {trial.number: trial for trial in trials.trials if _has_ended(trial)}
+        # What ended before this process began was told by another.
+        told = set(ended) if self._ended is None else self._ended
+        for number in sorted(set(ended) - told):
+            line = f"{_summary(trials, self._total)}  {_line(ended[number], trials.metric)}"
+            print(line, file=self._console.file, flush=True)
+        self._ended = set(ended)
+
+
+def best_of(trials: Trials) -> Trial | None:
+    """The complete trial with the best value."""
+    return next(iter(_best_first(trials)), None)
+
+
+def settings_in_words(settings: Mapping[str, Any]) -> str:
+    """Settings as one would write them on the command line."""
+    return "  ".join(f"{path}={_format(value)}" for path, value in settings.items())
+
+
+def _best_first(trials: Trials) -> list[Trial]:
+    sign = 1 if trials.mode == "min" else -1
+    complete = [t for t in trials.trials if t.state == "complete" and t.value is not None]
+    return sorted(complete, key=lambda t: sign * (t.value if t.value is not None else math.nan))
+
+
+def _table(trials: Trials, total: int) -> Group:
+    running = [trial for trial in trials.trials if trial.state == "running"][:SHOWN]
+    rows = [*running, *_best_first(trials)[: max(3, SHOWN - len(running))]]
+    paths = sorted({path for trial in rows for path in trial.settings})
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("trial", "state", "step", trials.metric, *paths):
+        right = name not in ("state",)
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for trial in rows:
+        values = [_format(trial.settings.get(path)) for path in paths]
+        step = "" if trial.step is None else str(trial.step)
+        table.add_row(str(trial.number), trial.state, step, _format(trial.value), *values)
+    return Group(Text(_summary(trials, total), style="bold"), table)
+
+
+def _summary(trials: Trials, total: int) -> str:
+    counts = Counter(trial.state for trial in trials.trials)
+    ended = sum(_has_ended(trial) for trial in trials.trials)
+    parts = [f"{ended}/{total} trials"]
+    parts += [f"{counts[state]} {state}" for state in ("running", "pruned", "diverged", "failed")
+              if counts[state]]
+    best = best_of(trials)
+    if best is not None:
+        parts.append(f"best {_format(best.value)} (trial {best.number})")
+    return "  ".join(parts)
+
+
+def _line(trial: Trial, metric: str) -> str:
+    value = "" if trial.value is None else f" {metric} {_format(trial.value)}"
+    reason = f" ({trial.reason})" if trial.reason else ""
+    settings = settings_in_words(trial.settings)
+    return f"trial {trial.number} {trial.state}{value}{reason}  {settings}"
+
+
+def _has_ended(trial: Trial) -> bool:
+    return trial.state not in ("waiting", "running")
+
+
+def _format(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
