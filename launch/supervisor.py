@@ -9,10 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self, final
 
 from launch.child_processes import Child, start
+from launch.stop_requests import StopRequests
 from research.command_line import DONE, MISTAKE, NON_FINITE, STOPPED, UNEXPECTED
 from research.engine.files import GrowingFile
 
@@ -76,7 +75,7 @@ def supervise(
       UserError: a log cannot be written.
     """
     reached, used, attempt = progress(), 0, 1
-    with _StopRequests() as stop:
+    with StopRequests() as stop:
         while True:
             team = commands()
             ends = _run(team, attempt, grace, stop)
@@ -109,37 +108,7 @@ def supervise(
                 return STOPPED
 
 
-@final
-class _StopRequests:
-    """Counts requests to stop while entered."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # nohup has SIGHUP ignored, and it stays so.
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def sleep(self, seconds: float) -> bool:
-        """Whether nobody asked to stop meanwhile."""
-        end = time.monotonic() + seconds
-        while not self.count and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, _POLL_SECONDS))
-        return not self.count
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-
-
-def _run(commands: Sequence[Command], attempt: int, grace: float, stop: _StopRequests) -> list[End]:
+def _run(commands: Sequence[Command], attempt: int, grace: float, stop: StopRequests) -> list[End]:
     """Starts all and waits for all; those that ended by themselves come first, in their order."""
     children: list[Child] = []
     try:
@@ -157,7 +126,7 @@ def _run(commands: Sequence[Command], attempt: int, grace: float, stop: _StopReq
             child.kill()
 
 
-def _watch(children: Sequence[Child], grace: float, stop: _StopRequests) -> list[End]:
+def _watch(children: Sequence[Child], grace: float, stop: StopRequests) -> list[End]:
     """Waits for all; once one has died it has the others end."""
     ends: list[End] = []
     died: float | None = None

@@ -12,8 +12,8 @@ from research.command_line import DONE, STOPPED, positive
 _EXAMPLES = """examples:
   python -m launch.sweep_worker --sweepdir sweeps/digits
 
-`python -m launch.sweep` starts workers by itself. Any number of them may work in one folder, also on
-several machines that share it; each takes the next trial, and those that a killed worker left.
+`python -m launch.sweep` starts workers by itself. Any number of them may work in one folder, also
+on several machines that share it; each takes the next trial, and those that a killed worker left.
 """
 
 

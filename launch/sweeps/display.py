@@ -1,4 +1,4 @@
-"""How far a sweep is: a live table on a terminal, a line for every trial that ends anywhere else."""
+"""How far a sweep is: a live table on a terminal, elsewhere a line for every trial that ends."""
 
 import math
 from collections import Counter
@@ -86,8 +86,11 @@ def _summary(trials: Trials, total: int) -> str:
     counts = Counter(trial.state for trial in trials.trials)
     ended = sum(_has_ended(trial) for trial in trials.trials)
     parts = [f"{ended}/{total} trials"]
-    parts += [f"{counts[state]} {state}" for state in ("running", "pruned", "diverged", "failed")
-              if counts[state]]
+    parts += [
+        f"{counts[state]} {state}"
+        for state in ("running", "pruned", "diverged", "failed")
+        if counts[state]
+    ]
     best = best_of(trials)
     if best is not None:
         parts.append(f"best {_format(best.value)} (trial {best.number})")

@@ -33,6 +33,7 @@ def draw_grid(space: Sequence[Dimension]) -> list[Params]:
 
 def draw_random(space: Sequence[Dimension], seed: int, count: int) -> list[Params]:
     """The first `count` independent draws of a seed; more of them begin with the same."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     return [study.ask(distributions(space)).params for _ in range(count)]
 

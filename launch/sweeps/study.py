@@ -90,16 +90,9 @@ class Study:
 
     def add_known(self) -> None:
         """Adds the trials that are known from the start: all but those that TPE will suggest."""
-        specification = self.specification
-        space, seeds = specification.sweep.space, specification.sweep.seeds
-        if specification.sampler == "tpe":
-            return
-        if specification.sampler == "grid":
-            points = draw_grid(space)
-        else:
-            points = draw_random(space, specification.seed, specification.configurations)
+        points, seeds = known_points(self.specification), self.specification.sweep.seeds
         with self._claiming():
-            for number in range(len(self.frozen()), specification.trials):
+            for number in range(len(self.frozen()), len(points) * len(seeds)):
                 self._add(points[number // len(seeds)])
 
     def claim(self, most: int = 1, kind_of: KindOf = lambda trial: None) -> list[Claim]:
@@ -218,6 +211,18 @@ class Study:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def known_points(specification: Specification) -> list[Params]:
+    """The configurations that are known from the start: all but those that TPE will suggest."""
+    space = specification.sweep.space
+    match specification.sampler:
+        case "grid":
+            return draw_grid(space)
+        case "random" | "pbt":
+            return draw_random(space, specification.seed, specification.configurations)
+        case "tpe":
+            return []
 
 
 def _for_sampler(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTrial]:

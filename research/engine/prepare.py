@@ -51,6 +51,17 @@ class Prepared:
         """The program's `init`; one object, since JAX traces a function once."""
         return self.program.init
 
+    def initial_shapes(self) -> TrainState:
+        """The shapes of one trial's initial state; UserError where a model of ours refuses its
+        settings."""
+        try:
+            return jax.eval_shape(self._traced_init, {}, self.example)
+        except ValueError as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if not frame.f_globals["__name__"].startswith("research."):
+                raise  # the user's own code, or a library: whoever wrote it needs the traceback
+            raise UserError(f"objective: {error}") from error
+
     def init(self) -> TrainState:
         """The state before the first step, on the devices."""
         return self.parallel.init(self._traced_init, self.trial, self.example)
@@ -154,20 +165,9 @@ def _check_data(prepared: Prepared) -> None:
                 raise UserError(f"{path}.source: {error}") from error
 
 
-def _initial_shapes(prepared: Prepared) -> TrainState:
-    """The shapes of the initial state; UserError where a model of ours refuses its settings."""
-    try:
-        return jax.eval_shape(prepared._traced_init, {}, prepared.example)
-    except ValueError as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if not frame.f_globals["__name__"].startswith("research."):
-            raise  # the user's own code, or a library: whoever wrote it needs the traceback
-        raise UserError(f"objective: {error}") from error
-
-
 def _check_names(prepared: Prepared) -> None:
     """Traces initialisation and evaluation: rules must match parameters, metrics must exist."""
-    experiment, single = prepared.experiment, _initial_shapes(prepared)
+    experiment, single = prepared.experiment, prepared.initial_shapes()
     prepared.parallel.logical_shardings(single)
     for name, evaluator in prepared.evaluators.items():
         known = evaluator.metric_names(single)
