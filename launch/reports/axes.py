@@ -1,6 +1,7 @@
 """How a setting's values lie on an axis."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,10 +9,12 @@ from typing import Any, Literal
 from launch.reports.values import natural, setting_paths, short_names, shown
 from launch.trials import Trial
 
-# From here on, a ratio of the largest to the smallest is shown on a logarithmic axis.
-DECADES_FROM = 10
+# Ratios of the largest to the smallest: where a logarithmic axis is thought of, and where there
+# is no doubt.
+LOG_FROM, LOG_CERTAINLY = 10, 1e4
 # Numbers with a zero that otherwise span decades are categories where they are this few.
 CATEGORIES_UP_TO = 8
+MAX_TICKS = 7
 TEXT_UP_TO = 22
 
 
@@ -51,7 +54,7 @@ def axis_of(path: str, label: str, trials: Sequence[Trial]) -> Axis:
     numbers = [value for value in values if _is_number(value)]
     if len(numbers) == len(values):
         positive = [number for number in numbers if number > 0]
-        spread = bool(positive) and max(positive) >= DECADES_FROM * min(positive)
+        spread = bool(positive) and _spans_decades(positive)
         whole = all(isinstance(number, int) for number in numbers)
         if spread and len(positive) == len(numbers):
             return Axis(path, label, "log", (*map(float, numbers),), whole=whole)
@@ -65,11 +68,28 @@ def axis_of(path: str, label: str, trials: Sequence[Trial]) -> Axis:
 
 
 def log_ticks(smallest: float, largest: float) -> list[float]:
-    """Round numbers within two positive ones for a logarithmic axis, and at least these two."""
+    """A few round numbers within two positive ones for a logarithmic axis, or these two."""
     decades = range(math.floor(math.log10(smallest)), math.ceil(math.log10(largest)) + 1)
-    steps = (1, 2, 5) if math.log10(largest / smallest) < 2.5 else (1,)
-    ticks = [factor * 10.0**decade for decade in decades for factor in steps]
-    inside = [tick for tick in ticks if smallest * 0.999 <= tick <= largest * 1.001]
+    for factors, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 4)):
+        ticks = [factor * 10.0**decade for decade in decades[::every] for factor in factors]
+        inside = [tick for tick in ticks if smallest * 0.999 <= tick <= largest * 1.001]
+        if len(inside) <= MAX_TICKS:
+            break
+    return inside if len(inside) > 1 else [smallest, largest]
+
+
+def ticks(smallest: float, largest: float) -> list[float]:
+    """A few round numbers within two for a linear axis, or these two."""
+    if largest <= smallest:
+        return [smallest]
+    unit = 10.0 ** math.floor(math.log10((largest - smallest) / (MAX_TICKS - 1)))
+    for factor in (1, 2, 5, 10, 20):
+        step = factor * unit
+        first, last = math.ceil(smallest / step - 1e-6), math.floor(largest / step + 1e-6)
+        if last - first < MAX_TICKS:
+            break
+    # Dividing gives 0.3 where multiplying gives 0.30000000000000004.
+    inside = [place / (1 / step) if step < 1 else place * step for place in range(first, last + 1)]
     return inside if len(inside) > 1 else [smallest, largest]
 
 
@@ -79,6 +99,20 @@ _MISSING = object()
 def _is_number(value: Any) -> bool:
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     return numeric and math.isfinite(value)
+
+
+def _spans_decades(positive: Sequence[float]) -> bool:
+    """Whether these numbers want a logarithmic axis: they span a decade, and their median is
+    nearer the middle there."""
+    distinct = sorted(set(positive))
+    low, high = distinct[0], distinct[-1]
+    if high < LOG_FROM * low:
+        return False
+    if high >= LOG_CERTAINLY * low or len(distinct) == 2:
+        return True
+    median = statistics.median(distinct)
+    linear = abs((median - low) / (high - low) - 0.5)
+    return abs(math.log(median / low) / math.log(high / low) - 0.5) < linear
 
 
 def _told(value: Any) -> str:

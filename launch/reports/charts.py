@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from launch.reports.axes import log_ticks
+from launch.reports.values import shown
 from launch.trials import Mode
 from research.engine.figures import COLOURS, GRID
 from research.engine.image_grid import INK
@@ -14,6 +16,8 @@ BEST, UNFINISHED, BAD = COLOURS[1], "#b8bfc9", COLOURS[3]
 # From bad to good.
 SCALE = ("#d5deec", "#9db8da", "#5d8ac4", "#2f5d9f", "#132f5c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+REMOVED = ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
 
 # A loss whose largest value is so many times its smallest gets a logarithmic axis.
 LOGARITHMIC_FROM = 20
@@ -67,11 +71,9 @@ def value_axis(values: Sequence[float], mode: Mode) -> dict[str, Any]:
 
 
 def log_axis(smallest: float, largest: float) -> dict[str, Any]:
-    """A logarithmic axis: 1, 2 and 5 of every decade are labelled where it spans few."""
-    ratio = np.log10(largest / smallest) if smallest > 0 else 0
-    return {"type": "log", "dtick": "D2" if ratio < 1 else "D1" if ratio < 2 else 1} | {
-        "tickformat": "~g" if -4 <= np.log10(smallest) and np.log10(largest) <= 5 else "~e"
-    }
+    """A logarithmic axis with a few round numbers."""
+    ticks = log_ticks(smallest, largest)
+    return {"type": "log", "tickvals": ticks, "ticktext": [shown(tick) for tick in ticks]}
 
 
 def text(value: Any) -> str:
@@ -100,6 +102,7 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "plot_bgcolor": "white",
         "margin": {"l": 58, "r": 14, "t": 10, "b": 44},
         "hoverlabel": {"bgcolor": "white", "bordercolor": "#c8c8c8", "font": {"color": INK}},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#b8bfc9", "activecolor": INK},
         "showlegend": False,
         "xaxis": axis | more.pop("xaxis", {}),
         "yaxis": axis | more.pop("yaxis", {}),
@@ -129,7 +132,7 @@ def to_html(figure: Any, name: str) -> str:
         include_plotlyjs=False,
         div_id=name,
         default_height=f"{figure.layout.height}px",
-        config={"displaylogo": False, "responsive": True, "displayModeBar": "hover"},
+        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": REMOVED},
     )
 
 

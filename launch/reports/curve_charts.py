@@ -77,21 +77,26 @@ def means_over_seeds(
     import plotly.graph_objects as go
 
     names = short_names(setting_paths([t for each in configurations for t in each.trials]))
-    bands, lines, values = [], [], []
-    for place, each in enumerate(configurations):
-        members = [curves[t.number] for t in each.trials if t.number in curves and score(t) is not None]
-        members = [curve for curve in members if len(curve.steps) > 1]
-        if not members:
+    groups = [_ended(each, curves) for each in configurations]
+    values = [curve.values for group in groups for curve in group]
+    if not values:
+        return None
+    border = _border(np.concatenate(values))
+    figure = go.Figure()
+    for place, (each, group) in enumerate(zip(configurations, groups, strict=True)):
+        if not group:
             continue
-        colour = charts.COLOURS[place]
-        steps, mean, half = mean_curve(members)
+        colour, (steps, mean, half) = charts.COLOURS[place], mean_curve(group)
         told = _told(each.settings, names) or ["all trials"]
         about = _no_fields("<br>".join(map(charts.text, told)))
         if half is not None:
-            band = {"x": [*steps, *steps[::-1]], "y": [*(mean + half), *(mean - half)[::-1]]}
-            bands.append(
+            # What reaches far out, or where a logarithmic axis has no place, ends at the border.
+            high, low = np.minimum(mean + half, border[1]), np.maximum(mean - half, border[0])
+            figure.add_trace(
                 go.Scatter(
-                    **band,
+                    x=[*steps, *steps[::-1]],
+                    y=[*high, *low[::-1]],
+                    mode="lines",
                     fill="toself",
                     fillcolor=charts.translucent(colour, 0.16),
                     line={"width": 0},
@@ -99,7 +104,7 @@ def means_over_seeds(
                 )
             )
         error = "" if half is None else " ± %{customdata:.2g}"
-        lines.append(
+        figure.add_trace(
             go.Scatter(
                 x=steps,
                 y=mean,
@@ -109,17 +114,13 @@ def means_over_seeds(
                 hovertemplate=f"step %{{x}}: %{{y:.4g}}{error}<br>{about}<extra></extra>",
             )
         )
-        values.append(mean)
-    if not lines:
-        return None
-    figure = go.Figure([*bands, *lines])
     return _lay_out(figure, name, np.concatenate(values), mode)
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Steps, mean and half the width of the mean's 95 % confidence interval, as far as all curves
     go; between measured steps they are taken for straight. One curve has no interval."""
-    curves = [Curve(c.steps[ok], c.values[ok]) for c in curves if (ok := np.isfinite(c.values)).any()]
+    curves = [Curve(c.steps[ok], c.values[ok]) for c in curves for ok in [np.isfinite(c.values)]]
     first = max(curve.steps[0] for curve in curves)
     last = min(curve.steps[-1] for curve in curves)
     steps = np.unique(np.concatenate([curve.steps for curve in curves]))
@@ -131,6 +132,21 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndar
         return steps, sample[0], None
     half = student_factor(len(curves)) * sample.std(axis=0, ddof=1)
     return steps, sample.mean(axis=0), half
+
+
+def _ended(configuration: Configuration, curves: Mapping[int, Curve]) -> list[Curve]:
+    """Its trials' curves, of those that ended with a value and are more than a point."""
+    numbers = [trial.number for trial in configuration.trials if score(trial) is not None]
+    found = [curves[number] for number in numbers if number in curves]
+    return [curve for curve in found if np.isfinite(curve.values).sum() > 1]
+
+
+def _border(values: np.ndarray) -> tuple[float, float]:
+    """A little more than what was measured."""
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min()), float(finite.max())
+    margin = 0.05 * (high - low)
+    return (low / 1.2 if low > 0 else low - margin), high + margin
 
 
 def _lay_out(figure: Any, name: str, values: np.ndarray, mode: Mode) -> Any:

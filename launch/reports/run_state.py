@@ -39,9 +39,7 @@ def run_state(workdir: Path, newest_step: int | None, place: int | None) -> RunS
         return RunState("failed", "ended before its first metrics")
     data = workdir / "data.json"
     total = f" of {read_json(data)['total_steps']}" if data.is_file() else ""
-    return RunState(
-        "failed", f"stopped after step {newest_step}{total}; the same command goes on"
-    )
+    return RunState("failed", f"stopped after step {newest_step}{total}; the same command goes on")
 
 
 def is_locked(workdir: Path) -> bool:

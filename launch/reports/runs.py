@@ -167,7 +167,9 @@ def _walk(folder: Path) -> list[Path]:
     if (folder / "config.json").is_file():
         return [folder]
     try:
-        inside = [Path(entry) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        inside = [
+            Path(entry) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)
+        ]
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror}") from error
     inside.sort(key=lambda path: natural(path.name))

@@ -69,7 +69,8 @@ def over_seeds(trials: Trials) -> list[Configuration]:
     """The configurations, the best mean first, those without a value last."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials.trials:
-        groups.setdefault(encode_json(_without_seed(trial)), []).append(trial)
+        key = encode_json(sorted(_without_seed(trial).items()))
+        groups.setdefault(key, []).append(trial)
     configurations = [_configuration(members) for members in groups.values()]
     sign = -1 if trials.mode == "max" else 1
 
@@ -103,4 +104,4 @@ def _configuration(members: Sequence[Trial]) -> Configuration:
 
 
 def _without_seed(trial: Trial) -> dict[str, Any]:
-    return {path: trial.settings[path] for path in sorted(trial.settings) if path != SEED}
+    return {path: value for path, value in trial.settings.items() if path != SEED}

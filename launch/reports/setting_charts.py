@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from launch.reports import charts
-from launch.reports.axes import Axis, axes_of, log_ticks
+from launch.reports.axes import MAX_TICKS, Axis, axes_of, log_ticks, ticks
 from launch.reports.importance import EVALUATOR, Importance
 from launch.reports.seeds import SEED
 from launch.reports.values import score, shown
@@ -30,13 +30,13 @@ def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
     ends = charts.colour_range(values, trials.mode)
     dimensions = [_dimension(axis, order) for axis in axes]
     low, high = min(values), max(values)
-    ticks = np.linspace(low, high, 6) if high > low else [low]
+    marks = ticks(low, high)
     dimensions.append(
         {
             "label": charts.text(trials.metric),
             "values": [values[row] for row in order],
-            "tickvals": list(ticks),
-            "ticktext": [shown(float(tick)) for tick in ticks],
+            "tickvals": marks,
+            "ticktext": [shown(mark) for mark in marks],
         }
     )
     line: dict[str, Any] = {"color": charts.SCALE[-1]}
@@ -122,9 +122,11 @@ def _slice(trials: Trials, ended: Sequence[Trial], axis: Axis) -> Any:
                 "size": 6,
                 "line": {"width": 0.5, "color": "white"},
             },
-            customdata=[[told, charts.text(axis.told(x))] for told, x in zip(about, axis.places, strict=True)],
-            hovertemplate="%{customdata[0]}: %{y:.4g}<br>"
-            + "%{customdata[1]}<extra></extra>",
+            customdata=[
+                [told, charts.text(axis.told(x))]
+                for told, x in zip(about, axis.places, strict=True)
+            ],
+            hovertemplate="%{customdata[0]}: %{y:.4g}<br>" + "%{customdata[1]}<extra></extra>",
         )
     )
     by_place: dict[float, list[float]] = {}
@@ -133,12 +135,13 @@ def _slice(trials: Trials, ended: Sequence[Trial], axis: Axis) -> Any:
     places = sorted(by_place)
     # Where nearly every trial has a value of its own, there is nothing to average.
     if 2 * len(places) <= len(values):
+        joined = axis.kind != "category" and len(places) <= MAX_TICKS
         means = [float(np.mean(by_place[place])) for place in places]
         figure.add_trace(
             go.Scatter(
                 x=places,
                 y=means,
-                mode="markers" if axis.kind == "category" else "lines+markers",
+                mode="lines+markers" if joined else "markers",
                 marker={"color": charts.BEST, "size": 9, "symbol": "diamond"},
                 line={"color": charts.translucent(charts.BEST, 0.6), "width": 1.5},
                 customdata=[len(by_place[place]) for place in places],
@@ -175,20 +178,20 @@ def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
     values = [axis.places[row] for row in order]
     low, high = min(values), max(values)
     if axis.kind == "category":
-        ticks = [float(place) for place in range(len(axis.categories))]
+        marks = [float(place) for place in range(len(axis.categories))]
         texts = [charts.text(category) for category in axis.categories]
     elif axis.kind == "log":
-        ticks = [math.log10(tick) for tick in log_ticks(low, high)]
+        marks = [math.log10(tick) for tick in log_ticks(low, high)]
         texts = [shown(tick) for tick in log_ticks(low, high)]
         values = [math.log10(value) for value in values]
     else:
-        ticks = sorted(set(values))
-        if len(ticks) > 8:
-            ticks = np.linspace(low, high, 6).tolist()
-        texts = [shown(tick) for tick in ticks]
+        marks = sorted(set(values))
+        if len(marks) > MAX_TICKS:
+            marks = ticks(low, high)
+        texts = [shown(mark) for mark in marks]
     return {
         "label": charts.text(axis.label),
         "values": values,
-        "tickvals": ticks,
+        "tickvals": marks,
         "ticktext": texts,
     }

@@ -28,9 +28,7 @@ def write_tables(trials: Trials, folder: Path) -> None:
 
     table = pa.table(
         {name: pa.array(values, _type_of(name, values)) for name, values in columns.items()}
-    ).replace_schema_metadata(
-        {"title": trials.title, "metric": trials.metric, "mode": trials.mode}
-    )
+    ).replace_schema_metadata({"title": trials.title, "metric": trials.metric, "mode": trials.mode})
     sink = io.BytesIO()
     pyarrow.parquet.write_table(table, sink)
     write_atomically(folder / PARQUET, sink.getvalue())
@@ -76,8 +74,7 @@ def _of_one_type(values: Sequence[Any]) -> list[Any]:
     if kinds <= {int, float}:
         return [None if value is None else float(value) for value in values]
     return [
-        value if value is None or isinstance(value, str) else encode_json(value)
-        for value in values
+        value if value is None or isinstance(value, str) else encode_json(value) for value in values
     ]
 
 

@@ -1,4 +1,4 @@
-"""Values of trials and settings: which of them count, how they are ordered, how they are written."""
+"""Values of trials and settings: which count, how they are ordered, how they are written."""
 
 import math
 import re
@@ -56,10 +56,9 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
         for start in range(len(parts) - 1, -1, -1):
             name = ".".join(parts[start:])
             others = [other for other in paths if other != path]
-            # A bare place in a list says nothing.
-            if not parts[start].isdecimal() and not any(
-                other == name or other.endswith(f".{name}") for other in others
-            ):
+            # A bare `name`, or a place in a list, says nothing.
+            telling = parts[start] != "name" and not parts[start].isdecimal()
+            if telling and not any(other == name or other.endswith(f".{name}") for other in others):
                 break
         names[path] = name
     return names
