@@ -68,9 +68,8 @@ def topologies(tpu: Tpu) -> tuple[str, ...]:
     cuboids = [
         (4 * a, 4 * b, 4 * c)
         for a in range(1, edge + 1)
-        for b in range(a, edge + 1)
-        for c in range(b, edge + 1)
-        if a * b * c <= cubes
+        for b in range(a, min(edge, cubes // a) + 1)
+        for c in range(b, min(edge, cubes // (a * b)) + 1)
     ]
     large = ["x".join(map(str, shape)) for shape in sorted(cuboids, key=math.prod)]
     return (*_SMALL_CUBOIDS, *large)
