@@ -84,6 +84,9 @@ def run(arguments: Sequence[str]) -> int:
     claims = [
         mounts.read_mount("--volume_claim", text, train.workdir) for text in options.volume_claim
     ]
+    for mount in claims:
+        if not re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", mount.source):
+            raise UserError(f"--volume_claim {mount.source}: write a claim's NAME or NAME:/PATH")
     mounts.check_mounts(
         train.workdir,
         [*buckets, *claims],

@@ -112,7 +112,7 @@ def find_slice_by_chips(tpu: Tpu, size: int) -> Slice:
     if size not in by_size:
         closest = min(by_size, key=lambda known: abs(math.log(known / max(size, 1))))
         raise UserError(
-            f"{tpu.name}-{size}: {tpu.name} has no slice of {size} chips; did you mean "
+            f"--tpu {tpu.name}-{size}: {tpu.name} has no slice of {size} chips; did you mean "
             f"'{tpu.name}-{closest}'? There are {', '.join(map(str, by_size))}."
         )
     return find_slice(tpu, by_size[size])

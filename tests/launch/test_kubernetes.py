@@ -290,6 +290,7 @@ def test_comments_say_how_the_manifest_was_made(capsys):
         (["--gpu=nvidia-l4"], FLAGS, "not in a mounted path .none.*--volume_claim"),
         (["--gpu=nvidia-l4", "--bucket=gs://lab:/ckpt"], FLAGS, "not in a mounted path ./ckpt"),
         (["--gpu=nvidia-l4", "--bucket=s3://lab"], FLAGS, "write gs://BUCKET"),
+        (["--gpu=nvidia-l4", "--volume_claim=gs://lab"], FLAGS, "write a claim's NAME"),
         (["--gpu=nvidia-l4", *BUCKET], [*FLAGS[:3], "runs/lenet"], "absolute path"),
         (["--gpu=nvidia-l4", *BUCKET, "--memory=lots"], FLAGS, "such as 8, 500m or 64Gi"),
         (["--gpu=nvidia-l4", *BUCKET, "--env=A"], FLAGS, "--env A: write KEY=VALUE"),
