@@ -16,7 +16,7 @@ import yaml
 from launch import skypilot, tpu
 from launch.manifest import to_yaml
 from launch.mounts import read_mount
-from launch.skypilot import Machines, Options, make_task
+from launch.sky_task import Machines, Options, make_task
 from research.errors import UserError
 
 FLAGS = ["--config", "experiments/vision/lenet_mnist.py", "--workdir", "/runs/lenet"]
