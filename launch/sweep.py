@@ -165,7 +165,7 @@ def _per_program(options: argparse.Namespace) -> int:
 
 def _finish(study: Any, done: bool) -> int:
     """The report, and the best in words."""
-    from launch.reports.html import write_report
+    from launch.reports.write import write_report
     from launch.sweeps.display import best_of, settings_in_words
     from launch.sweeps.results import trials_of
 

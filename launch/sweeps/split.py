@@ -46,15 +46,19 @@ def split(
     if list_steps(program / "checkpoints"):
         _, restored = load_checkpoint(experiment, program, "latest")
         state, extra = jax.device_get(restored.state), restored.extra
+    measured = (*experiment.evaluations, *experiment.probes)
     total = read_json(program / "data.json")["total_steps"]
     ends = []
     for index, (own, workdir) in enumerate(zip(settings, workdirs, strict=True)):
-        if experiment.parallelism.population and state is not None:
+        good, reason = _of_trial(rows, index), ""
+        if experiment.parallelism.population is None:
+            good, reason = _until_diverged(good)
+        elif state is not None:
+            # A member of a population is replaced where it diverges, and changes its settings.
             own = {**own, **_hyperparameters(state, index)}
-        good, reason = _until_diverged(_of_trial(rows, index))
         if state is not None and not reason and not _finite(state.params, index):
             reason = f"not finite at step {good[-1]['step']}: params"
-        newest = {k: x for row in good for k, x in row.items() if "/" in k}
+        newest = {k: x for row in good for k, x in row.items() if k.partition("/")[0] in measured}
         step = good[-1]["step"] if good else 0
         ends.append(End(step, newest, own, reason))
         _clear(workdir)

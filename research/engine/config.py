@@ -112,7 +112,7 @@ def _check_trials(experiment: Experiment) -> None:
         raise UserError(f"parallelism.trials: every setting needs one value a trial; {listed}")
     for index in range(max(lengths, default=0)):
         settings = {path: values[index] for path, values in trials.items()}
-        alone = {"parallelism.mode": "jit", "parallelism.trials": {}}
+        alone = {"parallelism": {"mode": "jit"}}
         try:
             trial = override(experiment, settings | alone)
         except UserError as error:
