@@ -115,11 +115,14 @@ class Measure(Action):
 
     def __call__(self, moment: Moment) -> None:
         states = self._parallel.trials(self._parallel.to_logical(moment.state))
-        rng, folder = evaluation_key(self._seed), str(self._data_dir)
-        trials = [self._probe(self._objective, _variables(s), rng, folder) for s in states]
+        trials = [self._measure(state) for state in states]
         stacked = {key: np.asarray([trial[key] for trial in trials]) for key in trials[0]}
         values = {key: x if len(trials) > 1 else float(x[0]) for key, x in stacked.items()}
         _take(moment, self._name, values, self._record)
+
+    def _measure(self, state: TrainState) -> Mapping[str, float]:
+        rng = evaluation_key(state.hyperparameters.get("seed", self._seed))
+        return self._probe(self._objective, _variables(state), rng, str(self._data_dir))
 
 
 @final

@@ -1,7 +1,6 @@
 """Config files: Python that returns plain data, and overrides of single places in it."""
 
 import ast
-import importlib.util
 import inspect
 import traceback
 from collections.abc import Mapping
@@ -114,12 +113,11 @@ def _split(location: str) -> tuple[Path, str]:
 
 
 def _import_file(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"experiment_config_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(f"experiment_config_{file.stem}")
+    module.__file__ = str(file)
     try:
-        spec.loader.exec_module(module)
+        # From its source: bytecode is stale where a file changed twice within a second.
+        exec(compile(file.read_bytes(), file, "exec"), module.__dict__)
     except Exception as error:
         raise _failure(error, file) from error
     return module

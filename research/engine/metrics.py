@@ -30,7 +30,10 @@ class Mean:
         """The number itself, in float64 on the host; NaN where nothing was seen."""
         total, weight = np.asarray(self.total, np.float64), np.asarray(self.weight, np.float64)
         mean = np.divide(total, weight, out=np.full_like(total, math.nan), where=weight != 0)
-        return np.exp(mean) if self.finish == "exp" else mean
+        if self.finish == "mean":
+            return mean
+        with np.errstate(over="ignore"):  # a perplexity may well be infinite
+            return np.exp(mean)
 
 
 Metrics = Mapping[str, Mean]

@@ -1,0 +1,155 @@
+"""Workers share nothing but the sweep's folder, and may be killed at any time."""
+
+import collections
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import sweep_worker
+from launch.sweep import _parser
+from launch.sweeps.preflight import check_with_data, plan
+from launch.sweeps.results import trials_of
+from launch.sweeps.specification import Specification, write_specification
+from launch.sweeps.study import MAX_ATTEMPTS, Study
+from tests import processes
+
+CONFIG = Path(__file__).with_name("quadratic_config.py")
+
+
+def planned(folder: Path, *options: str) -> Specification:
+    """The specification of a sweep in a folder, written there."""
+    arguments = [f"--config={CONFIG}", f"--sweepdir={folder}", *options]
+    specification = plan(_parser().parse_args(arguments), [])
+    return write_specification(check_with_data(specification), folder)
+
+
+def make_study(folder: Path, *options: str) -> Study:
+    """A sweep in a folder, before its first trial."""
+    study = Study(folder, planned(folder, *options))
+    study.add_known()
+    return study
+
+
+def work_when_told(folder: Path, start: Path, die_at: int | None) -> None:
+    """A worker that begins at the same instant as the others; one may be killed in the middle of
+    a trial, at a step."""
+    if die_at is not None:
+        from research.engine.window import Window
+
+        drain = Window.drain
+
+        def drain_or_die(window: Window) -> None:
+            drain(window)
+            if list(folder.glob(f"trials/*/checkpoints/{die_at}")):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        Window.drain = drain_or_die  # type: ignore[method-assign]
+    while not start.exists():
+        time.sleep(0.001)
+    raise SystemExit(sweep_worker.run([f"--sweepdir={folder}"]))
+
+
+@pytest.mark.timeout(600)
+def test_eight_workers_two_of_them_killed_complete_every_trial_once(tmp_path):
+    study = make_study(tmp_path, "--trials=64")
+    start = tmp_path / "start"
+    workers = [
+        processes.start(work_when_told, tmp_path, start, 20 if index < 2 else None)
+        for index in range(8)
+    ]
+    try:
+        start.touch()
+        codes = [worker.wait(500) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert [code for code, _ in codes[:2]] == [-signal.SIGKILL] * 2
+    assert [(code, output) for code, output in codes[2:] if code != 0] == []
+
+    trials = trials_of(study).trials
+    assert [trial.number for trial in trials] == list(range(64))
+    states = collections.Counter(trial.state for trial in trials)
+    assert states["complete"] + states["diverged"] == 64, states
+    for trial in trials:
+        rows = map(json.loads, (trial.workdir / "metrics.jsonl").read_text().splitlines())
+        steps = [row["step"] for row in rows if "loss" in row]
+        assert steps == sorted(set(steps)), f"trial {trial.number} made steps twice"
+        if trial.state == "complete":
+            assert steps == [10, 20, 30, 40, 50, 60]
+            assert (trial.workdir / "result.json").exists()
+    # The two that lost their workers were claimed once more: from the start, or from their
+    # checkpoint, which renews the attempts that they have.
+    notes = [trial.user_attrs for trial in study.frozen()]
+    assert sum(note["attempts"] == 2 or note["began_at"] > 0 for note in notes) == 2
+    assert {note["attempts"] for note in notes} <= {1, 2}
+
+
+def test_a_trial_that_kills_its_workers_is_given_up(tmp_path):
+    study = make_study(tmp_path, "--trials=2")
+    for _ in range(MAX_ATTEMPTS):
+        claims = study.claim()
+        assert claims[0].number == 0
+        claims[0].lock.__exit__()  # as the kernel does when a worker is killed
+    assert study.claim()[0].number == 1
+    ended = trials_of(study).trials[0]
+    assert ended.state == "failed"
+    assert ended.reason == "its worker was killed 3 times"
+
+
+def test_a_trial_that_was_stopped_or_got_further_is_not_given_up(tmp_path):
+    study = make_study(tmp_path, "--trials=1")
+    for _ in range(2 * MAX_ATTEMPTS):
+        (claim,) = study.claim()
+        study.leave(claim)
+    for step in range(1, 2 * MAX_ATTEMPTS):
+        (claim,) = study.claim()
+        saved = claim.workdir / "checkpoints" / str(step)
+        saved.mkdir(parents=True)
+        (saved / "manifest.json").touch()
+        claim.release()
+    assert study.claim()
+
+
+def test_a_claimed_trial_is_nobody_elses(tmp_path):
+    study = make_study(tmp_path, "--trials=2")
+    other = Study(tmp_path, study.specification)
+    first, second = study.claim(), other.claim()
+    assert [claim.number for claim in first + second] == [0, 1]
+    assert study.claim() == other.claim() == []
+
+
+def test_tpe_suggests_exactly_so_many_and_repeats_them_for_every_seed(tmp_path, monkeypatch):
+    from tests.launch import quadratic_config
+
+    study = make_study(tmp_path, "--trials=12", "--sampler=tpe", "--seed=3")
+    sweep = study.specification.sweep
+    seeded = Specification(
+        **{
+            **vars(study.specification),
+            "sweep": sweep.__class__(**{**vars(sweep), "seeds": (5, 6)}),
+        }
+    )
+    study = Study(tmp_path, seeded)
+    assert quadratic_config.get_sweep()["mode"] == "min"
+    settings = []
+    while claims := study.claim():
+        settings.append(claims[0].settings)
+        study.finish(claims[0], "complete", claims[0].settings["optimizer.learning_rate"])
+    assert [each["seed"] for each in settings] == [5, 6] * 6
+    rates = [each["optimizer.learning_rate"] for each in settings]
+    assert rates[::2] == rates[1::2]
+    assert len(set(rates)) == 6
+    assert study.unfinished() == 0
+
+
+def test_random_trials_are_the_first_of_more(tmp_path):
+    few = make_study(tmp_path / "few", "--trials=3")
+    many = make_study(tmp_path / "many", "--trials=6")
+    first = [few.settings(trial) for trial in few.frozen()]
+    assert first == [many.settings(trial) for trial in many.frozen()][:3]
+    other = make_study(tmp_path / "other", "--trials=3", "--seed=1")
+    assert first != [other.settings(trial) for trial in other.frozen()]
