@@ -73,7 +73,9 @@ class Commands:
         try:
             while not reason and not _ends(process, _LOOK_SECONDS):
                 reason = over()
-            if reason and not self._told:
+            if self._told:  # it may have ended by that before it was looked at
+                reason = reason or over()
+            elif reason:
                 process.terminate()
             _ends(process, self._grace)
         finally:

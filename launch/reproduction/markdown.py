@@ -64,20 +64,19 @@ def put_in_readme(readme: str, results: Sequence[Result]) -> str:
 def _section(result: Result) -> str:
     reference = result.reference
     tolerance = f", tolerance {reference.tolerance:g}" if reference.tolerance else ""
+    begun = any(seed.state != "waiting" for seed in result.seeds)
+    place = f" on {_device(result)}" if begun else ""
+    mean = f"{ours(result)}; " if result.values else ""
     lines = [
-        f"## {_link(result)} on {_device(result)}",
+        f"## {_link(result)}{place}",
         "",
-        f"{reference.paper}: {_to_reach(result)}{tolerance}. Ours: {ours(result)}; "
-        f"**{verdict(result)}**.",
-        "",
-        _table(
-            ("seed", reference.metric, "time", ""), [_seed_row(result, s) for s in result.seeds]
-        ),
-        "```sh",
-        *result.commands,
-        "```",
+        f"{reference.paper}: {_to_reach(result)}{tolerance}. Ours: {mean}**{verdict(result)}**.",
         "",
     ]
+    if begun:
+        rows = [_seed_row(seed) for seed in result.seeds]
+        lines += [_table(("seed", reference.metric, "time", "state"), rows)]
+    lines += ["```sh", *result.commands, "```", ""]
     if result.versions:
         versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
         lines += [
@@ -89,7 +88,7 @@ def _section(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _seed_row(result: Result, seed: SeedResult) -> tuple[str, ...]:
+def _seed_row(seed: SeedResult) -> tuple[str, ...]:
     value = "–" if seed.value is None else _number(seed.value)
     seconds = "–" if seed.seconds is None else clock(seed.seconds)
     words = {"finished": "finished", "unfinished": "not finished", "waiting": "not run"}

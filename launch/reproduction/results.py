@@ -166,8 +166,8 @@ def _without_a_number(seeds: Sequence[SeedResult]) -> str:
         if seed.state == "finished":
             return f"no number: {seed.reason}"
         if seed.state == "unfinished":
-            step = f"step {seed.step} of {seed.total_steps}; the same command goes on"
-            return f"not finished: {seed.reason}; {step}"
+            step = f"; step {seed.step} of {seed.total_steps}" if seed.total_steps else ""
+            return f"not finished: {seed.reason}{step}; the same command goes on"
     reasons = list(dict.fromkeys(seed.reason for seed in seeds))
     return f"not run: {'; '.join(reasons)}"
 

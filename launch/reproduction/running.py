@@ -9,7 +9,7 @@ from pathlib import Path
 from launch.reproduction.child import Ended
 from launch.reproduction.machine import Machine
 from launch.reproduction.plan import Run, state_of
-from research.command_line import MISTAKE, NON_FINITE
+from research.command_line import MISTAKE, NON_FINITE, STOPPED
 from research.engine.checkpoint_folder import list_steps
 from research.engine.files import read_json, write_json
 
@@ -68,9 +68,9 @@ def make_runs(
             reasons[run.folder] = reason_for(ended, data_dir)
             if ended.code == MISTAKE:
                 refused[run.target.name] = reasons[run.folder]
-            elif not ended.stopped:
+            elif not ended.stopped and ended.code != STOPPED:
                 failed.append(f"{run.title}: {reasons[run.folder]}")
-        told = reasons.get(run.folder) or _outcome(run.folder)
+        told = _told(run.folder, reasons.get(run.folder, ""))
         say(f"[{number} of {total}] {run.title}: {told} after {clock(ended.seconds)}")
     return Made(tuple(all_runs), reasons, tuple(failed))
 
@@ -87,6 +87,8 @@ def reason_for(ended: Ended, data_dir: Path) -> str:
         if missing:
             return f"data not found: {missing[1].removeprefix(f'{data_dir}/')}"
         return message.replace(str(data_dir), "$RESEARCH_DATA_DIR")
+    if ended.code == STOPPED:
+        return "stopped by somebody else"
     if ended.code < 0:
         return f"killed by signal {-ended.code}" + (" (memory?)" if ended.code == -9 else "")
     return f"failed with exit code {ended.code}: {lines[-1] if lines else 'nothing was said'}"
@@ -118,8 +120,12 @@ def _lacking(run: Run, runs: Sequence[Run]) -> str:
     return f"needs {lacking[0]}, which is not finished" if lacking else ""
 
 
-def _outcome(folder: Path) -> str:
-    return "finished" if state_of(folder) == "finished" else "diverged"
+def _told(folder: Path, reason: str) -> str:
+    """How far a run came."""
+    if not reason:
+        return state_of(folder)
+    step, total = progress_of(folder)
+    return reason if total is None else f"{reason} at step {step} of {total}"
 
 
 def _note_time(folder: Path, ended: Ended, machine: Machine) -> None:
