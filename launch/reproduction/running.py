@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def make_runs(
     while queue:
         run = queue.popleft()
         number += 1
-        reason = refused.get(run.target.name) or _lacking(run, runs) or over()
+        reason = refused.get(run.target.name) or _lacking(run, runs, reasons) or over()
         if reason:
             reasons[run.folder] = reason
             continue
@@ -113,11 +113,13 @@ def progress_of(folder: Path) -> tuple[int | None, int | None]:
     return (saved[0] if saved else 0 if total is not None else None), total
 
 
-def _lacking(run: Run, runs: Sequence[Run]) -> str:
-    """What of the runs it needs there is not."""
-    titles = {other.folder: other.title for other in runs}
-    lacking = [titles[folder] for _, folder in run.needs if state_of(folder) != "finished"]
-    return f"needs {lacking[0]}, which is not finished" if lacking else ""
+def _lacking(run: Run, runs: Sequence[Run], reasons: Mapping[Path, str]) -> str:
+    """Which of the runs it needs is not finished, and why."""
+    for other in runs:
+        state = state_of(other.folder)
+        if other.folder in dict(run.needs).values() and state != "finished":
+            return f"needs {other.title}: {reasons.get(other.folder, state)}"
+    return ""
 
 
 def _told(folder: Path, reason: str) -> str:

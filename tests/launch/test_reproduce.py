@@ -5,19 +5,20 @@ import json
 import math
 import os
 import signal
-import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from launch import reproduce
+from launch.reproduction.child import Ended
 from launch.reproduction.markdown import BEGIN, END
-from research.command_line import DONE, MISTAKE, STOPPED
+from launch.reproduction.running import make_runs
+from research.command_line import DONE, MISTAKE, STOPPED, UNEXPECTED
 from research.engine.checkpoint_folder import list_steps
 from tests.commands import run_command
 from tests.shrink import EXPERIMENTS
-from tests.tiny_configs import write_config
+from tests.tiny_configs import MACHINE, write_config
 
 
 @pytest.fixture
@@ -25,17 +26,12 @@ def family(tmp_path, monkeypatch):
     """A folder of configs in the current folder, from which processes find this code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(EXPERIMENTS.parent))
+    # It takes a process; tests/launch/reproduction/test_machine.py asks the real one.
+    monkeypatch.setattr("launch.reproduction.machine.this_machine", lambda: MACHINE)
     return Path("experiments") / "tiny"
 
 
-def interrupt_when_saved(checkpoints):
-    """As a user or a cluster would do it."""
-    while not list_steps(checkpoints):
-        time.sleep(0.05)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def test_stopped_finished_and_not_run_again(family, capfd):
+def test_stopped_finished_and_not_run_again(family, capfd, monkeypatch):
     write_config(family, "a", duration="160 steps", checkpoints__every="5 steps")
     write_config(family, "b", "NEEDS_ACCELERATOR = True")
     Path("README.md").write_text(f"# Mine\n\n{BEGIN}\n{END}\n")
@@ -52,15 +48,21 @@ def test_stopped_finished_and_not_run_again(family, capfd):
     ]
     assert not Path("runs").exists() and not Path("results.json").exists()
 
-    threading.Thread(target=interrupt_when_saved, args=(run / "checkpoints",)).start()
-    assert reproduce.run(given) == STOPPED
+    # The hour is over when the run has saved something.
+    with monkeypatch.context() as patch:
+        late = lambda: 3600.0 * bool(list_steps(run / "checkpoints"))  # noqa: E731
+        patch.setattr(reproduce, "time", SimpleNamespace(monotonic=late))
+        assert reproduce.run(given) == DONE
     shown = capfd.readouterr().out
     assert "[1 of 1] tiny/a, seed 0: python -m research.train" in shown
-    assert "of 1:00:00 h)" in shown, "how far the budget is"
-    assert "not finished: interrupted; step " in Path("RESULTS.md").read_text()
+    assert "(0 s of 1:00:00 h)" in shown, "how far the budget is"
+    saved = list_steps(run / "checkpoints")[0]
+    assert 5 <= saved < 160
+    told = f"not finished: budget; step {saved} of 160; the same command goes on"
+    assert told in Path("RESULTS.md").read_text()
 
     assert reproduce.run(given) == DONE
-    assert "Going on from the checkpoint of step" in capfd.readouterr().out, "the run's own output"
+    assert f"Going on from the checkpoint of step {saved}." in capfd.readouterr().out
     stored, before = json.loads(Path("results.json").read_text()), os.stat(run / "result.json")
     a, b = stored["results"]
     assert (a["name"], a["summary"]["verdict"]) == ("tiny/a", "reproduced")
@@ -80,6 +82,31 @@ def test_stopped_finished_and_not_run_again(family, capfd):
     Path("RESULTS.md").unlink()
     assert reproduce.run(["--readme"]) == DONE
     assert Path("RESULTS.md").read_bytes() == page
+
+
+def test_told_to_stop_it_writes_what_there_is(family, monkeypatch):
+    write_config(family, "a")
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return make_runs(*arguments)
+
+    monkeypatch.setattr("launch.reproduction.running.make_runs", interrupted)
+    assert reproduce.run([]) == STOPPED
+    assert "| not run: interrupted |" in Path("RESULTS.md").read_text()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_runs_that_fail_are_named_and_tell_by_the_code(family, monkeypatch, capsys):
+    write_config(family, "a")
+
+    def failing(commands, command, over):
+        return Ended(1, "ValueError: so it is\n", 1.0)
+
+    monkeypatch.setattr("launch.reproduction.child.Commands.run", failing)
+    ended = run_command(reproduce.run, ["--seeds=2"], capsys)
+    assert ended.code == UNEXPECTED
+    assert "Error: tiny/a, seed 1: failed with exit code 1: ValueError: so it is" in ended.stderr
 
 
 @pytest.mark.parametrize(

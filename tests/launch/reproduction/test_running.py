@@ -16,9 +16,6 @@ from launch.reproduction.results import verdict
 from launch.reproduction.running import clock, make_runs, reason_for
 from launch.reproduction.target import read_targets
 from research.command_line import STOPPED
-from research.engine.checkpoint_folder import list_steps
-from research.engine.record import read_metrics
-from tests.shrink import EXPERIMENTS
 from tests.tiny_configs import MACHINE, start_here, write_config
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -27,9 +24,8 @@ DATA = Path("data")
 
 @pytest.fixture
 def family(tmp_path, monkeypatch):
-    """A folder of configs in the current folder, from which processes find this code."""
+    """A folder of configs in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(EXPERIMENTS.parent))
     return Path("experiments") / "tiny"
 
 
@@ -63,6 +59,23 @@ def test_finished_runs_are_not_run_again(family):
     assert first.versions.keys() >= {"python", "jax", "flax"} and first.revision
     (again,), order = make(seeds=2)
     assert (again, order) == (first, [])
+
+
+def test_seeds_of_another_device_are_a_result_of_their_own(family):
+    write_config(family, "a")
+    make(seeds=2)
+    for name, key, value in (
+        ("seed_0/environment.json", "device_kind", "H100"),
+        ("seed_1/result.json", "metrics", {"test/accuracy": "NaN"}),
+    ):
+        file = Path("runs/tiny/a") / name
+        file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    (on_gpu, on_cpu), order = make(seeds=3, over=lambda: "budget")
+    assert order == []
+    assert (on_gpu.device, [seed.seed for seed in on_gpu.seeds]) == ("H100", [0])
+    assert (on_cpu.device, [seed.seed for seed in on_cpu.seeds]) == ("cpu", [1, 2])
+    assert verdict(on_gpu) == "reproduced"
+    assert verdict(on_cpu) == "no number: test/accuracy is nan"
 
 
 def test_runs_without_their_data_are_said_so_once(family):
@@ -105,37 +118,24 @@ def test_what_builds_on_another_run_waits_for_it(family):
 
     (result,), order = make(a, start=broken)
     assert order == ["z/seed_0"]
-    assert verdict(result) == "not run: needs tiny/z, seed 0, which is not finished"
+    assert verdict(result) == (
+        "not run: needs tiny/z, seed 0: failed with exit code 1: ValueError: so it is"
+    )
 
 
-def test_the_budget_ends_a_run_and_the_same_command_goes_on(family):
-    long = {"duration": "160 steps", "checkpoints__every": "5 steps", "log_every": "5 steps"}
-    write_config(family, "a", **long)
+def test_what_is_left_at_the_end_of_the_budget_is_said_so(family):
+    write_config(family, "a")
     write_config(family, "b")
-    checkpoints = Path("runs/tiny/a/seed_0/checkpoints")
+    started = []
 
-    def over():
-        return "budget" if list_steps(checkpoints) else ""
+    def start(run):
+        started.append(run)
+        return start_here(run)
 
-    with Commands() as commands:
-        (a, b), order = make(
-            start=lambda run: commands.run(
-                [sys.executable, "-m", "research.train", *run.arguments], over
-            ),
-            over=over,
-        )
+    (a, b), order = make(seeds=2, start=start, over=lambda: "budget" if started else "")
     assert order == ["a/seed_0"]
-    (seed,) = a.seeds
-    assert 5 <= seed.step < 160
-    goes_on = f"step {seed.step} of 160; the same command goes on"
-    assert verdict(a) == f"not finished: budget; {goes_on}"
+    assert verdict(a) == "reproduced; 1 of 2 seeds, 1 not run"
     assert verdict(b) == "not run: budget"
-    assert read_metrics(Path("runs/tiny/a/seed_0"))[-1]["step"] <= seed.step
-
-    (a, b), order = make()
-    assert order == ["a/seed_0", "b/seed_0"]
-    assert (verdict(a), verdict(b)) == ("reproduced", "reproduced")
-    assert a.seeds[0].seconds > 1.5, "both parts count"
 
 
 WAITS = """
