@@ -19,6 +19,8 @@ without categories 90 % after 15 epochs, without hidden layers 71 % after 5. Dat
 
 from ml_collections import ConfigDict
 
+REQUIRES = {"probes.classifier.probe.workdir": "experiments/vision/lenet_mnist.py"}
+
 
 def get_config() -> ConfigDict:
     """The experiment."""

@@ -19,6 +19,7 @@ not been run yet. Data: `tinyshakespeare/input.txt`.
 from ml_collections import ConfigDict
 
 VARIANTS = ("cpu", "gpu")
+NEEDS_ACCELERATOR = ("gpu",)
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
