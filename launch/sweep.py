@@ -48,7 +48,7 @@ report.html, trials.csv, trials.parquet and a run's folder for each trial, trial
 def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
     arguments, overrides = command_line.split_overrides(arguments)
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
 
     from launch.sweeps.preflight import plan
@@ -72,7 +72,8 @@ def run(arguments: Sequence[str]) -> int:
         return _finish(study, done)
 
 
-def _parser() -> command_line.Parser:
+def make_parser() -> command_line.Parser:
+    """The command's options."""
     parser = command_line.make_parser(
         "launch.sweep", "Search hyperparameters by many runs of one experiment.", _EXAMPLES
     )

@@ -42,12 +42,13 @@ def run(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     study = Study(options.sweepdir, specification)
     try:
-        return _work(study, options.trials_per_program)
+        return work(study, options.trials_per_program)
     except KeyboardInterrupt:
         return STOPPED
 
 
-def _work(study: Any, trials_per_program: int) -> int:
+def work(study: Any, trials_per_program: int = 1) -> int:
+    """Runs trials until none is left to claim, or until it is told to stop; an exit code."""
     import gc
 
     import jax

@@ -12,7 +12,6 @@ Beside `get_config` a file may hold, as plain data:
 import hashlib
 import inspect
 import json
-import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from research.engine import config
 from research.engine.checks import check
-from research.engine.config_file import read_file
+from research.engine.config_file import import_file, read_file
 from research.engine.experiment import Experiment
 from research.errors import UserError
 from research.suggestion import did_you_mean
@@ -83,7 +82,7 @@ def read_target(location: str) -> Target:
     experiment = config.load(location)
     plain = read_file(location)
     file, variant = _split(location)
-    module = _read_module(file)
+    module = vars(import_file(file))
     if variant == _default_variant(module):
         variant = ""
     suffix = f":{variant}" if variant else ""
@@ -108,17 +107,9 @@ def _all_locations() -> list[str]:
         )
     locations = []
     for file in files:
-        variants = _read_module(file).get("VARIANTS", ())
+        variants = vars(import_file(file)).get("VARIANTS", ())
         locations += [f"{file}:{variant}" for variant in variants] or [str(file)]
     return locations
-
-
-def _read_module(file: Path) -> dict[str, Any]:
-    try:
-        return runpy.run_path(str(file))
-    except Exception:
-        read_file(str(file))  # says which line is wrong
-        raise
 
 
 def _default_variant(module: Mapping[str, Any]) -> str:

@@ -38,9 +38,11 @@ def split(
     base: Experiment,
     settings: Sequence[Mapping[str, Any]],
     workdirs: Sequence[Path],
+    failure: str = "",
 ) -> list[End]:
     """Writes what each trial of a program would have written alone: config, metrics, result and
-    its last checkpoint. A trial that diverged has its metrics up to there, and no checkpoint."""
+    its last checkpoint. A trial that diverged has its metrics up to there, and no checkpoint.
+    `failure` says how the program ended where the last of its trials diverged."""
     experiment, rows = read_experiment(program), read_metrics(program)
     state, extra = None, {}
     if list_steps(program / "checkpoints"):
@@ -58,6 +60,7 @@ def split(
             own = {**own, **_hyperparameters(state, index)}
         if state is not None and not reason and not _finite(state.params, index):
             reason = f"not finite at step {good[-1]['step']}: params"
+        reason = reason or failure
         newest = {k: x for row in good for k, x in row.items() if k.partition("/")[0] in measured}
         step = good[-1]["step"] if good else 0
         ends.append(End(step, newest, own, reason))

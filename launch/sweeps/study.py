@@ -29,6 +29,7 @@ MAX_ATTEMPTS = 3
 """So often a trial is begun before its workers' deaths count as its own failure."""
 
 KindOf = Callable[[FrozenTrial], Hashable]
+"""An int is a program that was begun: it keeps all of its trials."""
 
 _STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 
@@ -96,8 +97,8 @@ class Study:
                 self._add(points[number // len(seeds)])
 
     def claim(self, most: int = 1, kind_of: KindOf = lambda trial: None) -> list[Claim]:
-        """Takes up to `most` trials of one kind, those first that a killed worker left; none where
-        all have ended or others run them."""
+        """Takes up to `most` trials of one kind, those first that a killed worker left and all of
+        a program; none where all have ended or others run them."""
         with self._claiming():
             claims: list[Claim] = []
             kind: Hashable = None
@@ -107,7 +108,7 @@ class Study:
                 claim = self._begin(trial)
                 if claim is not None:
                     claims, kind = [*claims, claim], kind_of(trial)
-                if len(claims) == most:
+                if len(claims) >= most and not isinstance(kind, int):
                     break
             return claims
 

@@ -36,6 +36,7 @@ def run_together(
                 study.report(claim, step, value)
         return False
 
+    failure = ""
     try:
         experiment = _program(study.specification, settings, traced)
         with Record(folder) as record:
@@ -51,14 +52,14 @@ def run_together(
             for claim in claims:
                 study.leave(claim)
             return False
-    except NonFiniteError:
-        pass  # all of them diverged, which their own rows tell
+    except NonFiniteError as error:
+        failure = str(error)  # of those that were left; the others diverged before
     except UserError as error:
         return _fail(study, claims, str(error))
     except Exception as error:
         return _fail(study, claims, keep_traceback(error, folder))
     workdirs = [study.workdir(number) for number in numbers]
-    ends = split(folder, study.specification.experiment, settings, workdirs)
+    ends = split(folder, study.specification.experiment, settings, workdirs, failure)
     seconds = (time.monotonic() - started) / len(numbers)
     for claim in claims:
         end = ends[places[claim.number]]

@@ -23,7 +23,7 @@ def read_file(location: str) -> dict[str, Any]:
       UserError: naming the file, and the line where there is one.
     """
     file, variant = _split(location)
-    module = _import_file(file)
+    module = import_file(file)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise UserError(f"{file}: defines no function get_config(), which returns the config")
@@ -46,7 +46,7 @@ def read_sweep(location: str) -> Any:
       UserError: naming the file, and the line where there is one.
     """
     file, variant = _split(location)
-    module = _import_file(file)
+    module = import_file(file)
     get_sweep = getattr(module, "get_sweep", None)
     if not callable(get_sweep):
         raise UserError(
@@ -112,7 +112,8 @@ def _split(location: str) -> tuple[Path, str]:
     return file, variant
 
 
-def _import_file(file: Path) -> ModuleType:
+def import_file(file: Path) -> ModuleType:
+    """A config file as a module; UserError for what is wrong inside it, with its line."""
     module = ModuleType(f"experiment_config_{file.stem}")
     module.__file__ = str(file)
     try:
