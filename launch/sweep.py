@@ -59,14 +59,14 @@ def run(arguments: Sequence[str]) -> int:
     folder = options.sweepdir
 
     from launch.sweeps.preflight import check_with_data
-    from launch.sweeps.specification import write_specification
+    from launch.sweeps.specification import taken_up, write_specification
     from launch.sweeps.study import Study
     from research.engine.lock import WorkdirLock
 
     with WorkdirLock(folder):
-        specification = check_with_data(specification)
-        specification = write_specification(specification, folder)
+        specification = taken_up(check_with_data(specification), folder)
         study = Study(folder, specification)
+        write_specification(specification, folder)
         study.add_known()
         done = _run_backend(study, options)
         return _finish(study, done)

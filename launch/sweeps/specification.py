@@ -47,29 +47,33 @@ class Specification:
         return self.trials // len(self.sweep.seeds)
 
 
-def write_specification(specification: Specification, folder: Path) -> Specification:
-    """Writes `sweep.json`, or takes up the sweep that is there; it may have got more trials.
+def taken_up(specification: Specification, folder: Path) -> Specification:
+    """The sweep of a folder where there is one; it may have got more trials.
 
     Raises:
       UserError: where the folder holds another sweep, with what differs.
     """
     file = folder / FILE
-    if file.exists():
-        before = read_specification(folder)
-        same = dataclasses.replace(
-            specification, study=before.study, trials=max(before.trials, specification.trials)
+    if not file.exists():
+        return specification
+    before = read_specification(folder)
+    same = dataclasses.replace(
+        specification, study=before.study, trials=max(before.trials, specification.trials)
+    )
+    changes = config.differences(read_json(file), config.to_plain(same))
+    changes = [change for change in changes if not change.startswith("trials:")]
+    if changes:
+        listed = "\n  ".join(changes)
+        raise UserError(
+            f"{folder} holds another sweep:\n  {listed}\nTake another --sweepdir, or the "
+            "command that this one was begun with."
         )
-        changes = config.differences(read_json(file), _to_plain(same))
-        changes = [change for change in changes if not change.startswith("trials:")]
-        if changes:
-            listed = "\n  ".join(changes)
-            raise UserError(
-                f"{folder} holds another sweep:\n  {listed}\nTake another --sweepdir, or the "
-                "command that this one was begun with."
-            )
-        specification = same
-    write_json(file, _to_plain(specification))
-    return specification
+    return same
+
+
+def write_specification(specification: Specification, folder: Path) -> None:
+    """Writes `sweep.json`; raises UserError."""
+    write_json(folder / FILE, config.to_plain(specification))
 
 
 def read_specification(folder: Path) -> Specification:
@@ -90,10 +94,6 @@ def read_specification(folder: Path) -> Specification:
             "pruner": Asha(**pruner) if pruner else None,
         }
     )
-
-
-def _to_plain(specification: Specification) -> dict[str, Any]:
-    return config.to_plain(specification)
 
 
 def _as_written(value: Any) -> Any:

@@ -45,7 +45,7 @@ from research.engine.record import Record
 from research.engine.state import TrainState
 from research.engine.stopping import StopSignal
 from research.engine.window import Window
-from research.errors import NonFiniteError
+from research.errors import NonFiniteError, UserError
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,14 @@ def train(
     except NonFiniteError as error:
         write_failure(run, error, workdir)
         raise
+    except jax.errors.ConcretizationTypeError as error:
+        differing = [path for path in experiment.parallelism.trials if path != "seed"]
+        if not differing:
+            raise
+        raise UserError(
+            f"parallelism.trials: the value of {' or '.join(differing)} decides in Python what is "
+            "computed, so that trials of one program can't differ in it; run them one by one"
+        ) from error
 
 
 def _train(

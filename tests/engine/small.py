@@ -183,10 +183,15 @@ def advance(
 def trained(**changed: Any) -> tuple[Prepared, Any, dict[str, np.ndarray]]:
     """The experiment trained to its end, in full calls: run, logical state, metrics."""
     run = ready(**changed)
+    return run, *train_to_end(run)
+
+
+def train_to_end(run: Prepared) -> tuple[Any, dict[str, np.ndarray]]:
+    """The logical state and metrics of a run at its end, made in full calls."""
     length = run.experiment.steps_per_call
     calls = [min(length, run.steps.total - step) for step in range(0, run.steps.total, length)]
     state, history = advance(run, run.init(), 0, calls)
-    return run, run.parallel.to_logical(state), history
+    return run.parallel.to_logical(state), history
 
 
 def largest_difference(first: Any, second: Any) -> float:

@@ -35,13 +35,15 @@ class Quadratic:
     fails: bool = False
 
     def init(self, rng: Any, batch: Any) -> Any:
-        return {"params": {"model": {"w": jax.random.normal(rng, (self.width,))}}}
+        return {"params": {"model": {"kernel": jax.random.normal(rng, (self.width,))}}}
 
     def loss(self, params: Any, collections: Any, batch: Any, rng: Any) -> tuple[Any, Aux]:
         if self.fails:
             raise RuntimeError("broken on purpose")
         noise = 0.01 * jax.random.normal(rng, batch["x"].shape)
-        return jnp.mean((params["model"]["w"] - batch["x"] - noise) ** 2) * self.scale, Aux()
+        return jnp.mean((params["model"]["kernel"] - batch["x"] - noise) ** 2) * self.scale, Aux()
 
     def evaluate(self, params: Any, collections: Any, batch: Any, rng: Any) -> Mapping[str, Mean]:
-        return {"loss": mean_of((params["model"]["w"] - batch["x"]).mean(-1) ** 2, batch["mask"])}
+        return {
+            "loss": mean_of((params["model"]["kernel"] - batch["x"]).mean(-1) ** 2, batch["mask"])
+        }

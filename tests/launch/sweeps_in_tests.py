@@ -8,7 +8,7 @@ from typing import Any
 from launch import sweep_worker
 from launch.sweep import make_parser
 from launch.sweeps.preflight import check_with_data, plan
-from launch.sweeps.specification import write_specification
+from launch.sweeps.specification import taken_up, write_specification
 from launch.sweeps.study import Study
 
 CONFIG = Path(__file__).with_name("quadratic_config.py")
@@ -18,8 +18,9 @@ def make_study(folder: Path, *options: str, config: Path = CONFIG) -> Study:
     """A sweep in a folder, before its first trial."""
     arguments = [f"--config={config}", f"--sweepdir={folder}", *options]
     specification = plan(make_parser().parse_args(arguments), [])
-    specification = write_specification(check_with_data(specification), folder)
+    specification = taken_up(check_with_data(specification), folder)
     study = Study(folder, specification)
+    write_specification(specification, folder)
     study.add_known()
     return study
 

@@ -90,7 +90,7 @@ def compare_runs(alone: Path, together: Path, diverged: bool) -> None:
     assert results[0]["metrics"] == pytest.approx(results[1]["metrics"], rel=1e-5, abs=1e-5)
     runs = [load_run(folder) for folder in (alone, together)]
     assert runs[0].step == runs[1].step == 60
-    np.testing.assert_allclose(*(run.params["model"]["w"] for run in runs), rtol=1e-5)
+    np.testing.assert_allclose(*(run.params["model"]["kernel"] for run in runs), rtol=1e-5)
 
 
 def test_a_program_whose_worker_was_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
