@@ -1,5 +1,6 @@
 """Measures how fast an experiment trains: `python -m launch.benchmark --config FILE.py`."""
 
+import argparse
 import json
 import tempfile
 import time
@@ -16,9 +17,13 @@ _EXAMPLES = """examples:
   python -m launch.benchmark --config experiments/vision/lenet_mnist.py
   python -m launch.benchmark --config experiments/sequence/gpt_shakespeare.py \\
       --config.steps_per_call=20 --steps 400
+  python -m launch.benchmark --config experiments/vision/lenet_digits.py --trials 64 --workers 2
 
 `bare` is a Python loop over the same compiled step with its batch already on the device: the most
 that training can reach. The two are measured in turns, and their ratio in each turn.
+
+With --trials a sweep of the config's search space is measured instead: as processes (--workers) and
+as one program (vmap), each from its start to its report, beside a sweep of one trial.
 """
 
 
@@ -32,7 +37,11 @@ def run(arguments: Sequence[str]) -> int:
     command_line.add_data_dir(parser)
     parser.add_argument("--steps", type=positive, default=200, help="a measurement's; default 200")
     parser.add_argument("--repeats", type=positive, default=5, help="measurements; default 5")
+    parser.add_argument("--trials", type=positive, help="measure a sweep of so many trials")
+    parser.add_argument("--workers", type=positive, default=1, help="its processes; default 1")
     options = parser.parse_args(arguments)
+    if options.trials is not None:
+        return _sweep(options, overrides)
 
     from research.engine import config
 
@@ -49,6 +58,19 @@ def run(arguments: Sequence[str]) -> int:
     data_dir = default_data_dir()
     results = measure(experiment, data_dir, options.steps, options.repeats)
     table("Benchmark", ("quantity", "value"), list(results.items()))
+    print(json.dumps(results))
+    return DONE
+
+
+def _sweep(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> int:
+    from launch.sweep_benchmark import measure_sweep
+    from research.engine.progress import table
+
+    settings = [f"--config.{path}={value}" for path, value in overrides]
+    command = [f"--config={options.config}", *settings]
+    with tempfile.TemporaryDirectory() as folder:
+        results = measure_sweep(command, options.trials, options.workers, Path(folder))
+    table("Benchmark of a sweep", ("quantity", "value"), list(results.items()))
     print(json.dumps(results))
     return DONE
 
