@@ -123,7 +123,7 @@ def make_parser() -> command_line.Parser:
         "--trials_per_program",
         type=positive,
         metavar="K",
-        help="vmap: at most so many trials in one program; default 64",
+        help="vmap: at most so many trials in one program; default: a worker's share, up to 64",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the sampler; default 0")
     parser.add_argument(
@@ -148,7 +148,7 @@ def _run_backend(study: Any, options: argparse.Namespace) -> bool:
     with SweepDisplay(study.specification.trials) as display:
         return run_workers(
             study,
-            worker_command(study.folder, _per_program(options)),
+            worker_command(study.folder, _per_program(study.specification, options)),
             worker_environments(options.workers, _gpus()),
             lambda: display.update(trials_of(study)),
         )
@@ -160,8 +160,13 @@ def _gpus() -> list[str]:
     return visible_gpus(os.environ)
 
 
-def _per_program(options: argparse.Namespace) -> int:
-    return (options.trials_per_program or 64) if options.backend == "vmap" else 1
+def _per_program(specification: Any, options: argparse.Namespace) -> int:
+    """How many trials share a program: all that a worker gets where they are shared out."""
+    if options.backend != "vmap":
+        return 1
+    if specification.sampler == "pbt":
+        return int(specification.trials)
+    return options.trials_per_program or min(64, -(-specification.trials // options.workers))
 
 
 def _finish(study: Any, done: bool) -> int:
@@ -206,7 +211,7 @@ def _show_plan(specification: Any, options: argparse.Namespace) -> int:
             print(f"trial {trial}: {settings_in_words(settings)}")
     if specification.sampler == "tpe":
         print(f"{specification.trials} trials, each suggested when its turn comes")
-    command = shlex.join(worker_command(options.sweepdir, _per_program(options)))
+    command = shlex.join(worker_command(options.sweepdir, _per_program(specification, options)))
     for environment in worker_environments(options.workers, _gpus()):
         print(" ".join([*(f"{k}={shlex.quote(v)}" for k, v in environment.items()), command]))
     return DONE
