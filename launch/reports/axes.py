@@ -78,6 +78,14 @@ def log_ticks(smallest: float, largest: float) -> list[float]:
     return inside if len(inside) > 1 else [smallest, largest]
 
 
+def with_ends(marks: Sequence[float], low: float, high: float) -> list[float]:
+    """Marks of an axis with its ends among them, without those too close to an end."""
+    if high <= low:
+        return [low]
+    room = 0.06 * (high - low)
+    return [low, *(mark for mark in marks if low + room <= mark <= high - room), high]
+
+
 def ticks(smallest: float, largest: float) -> list[float]:
     """A few round numbers within two for a linear axis, or these two."""
     if largest <= smallest:

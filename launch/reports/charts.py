@@ -14,7 +14,7 @@ from research.engine.image_grid import INK
 
 BEST, UNFINISHED, BAD = COLOURS[1], "#b8bfc9", COLOURS[3]
 # From bad to good.
-SCALE = ("#d5deec", "#9db8da", "#5d8ac4", "#2f5d9f", "#132f5c")
+SCALE = ("#c3d2ea", "#93b1d8", "#5d8ac4", "#2f5d9f", "#132f5c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 REMOVED = ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
@@ -132,7 +132,12 @@ def to_html(figure: Any, name: str) -> str:
         include_plotlyjs=False,
         div_id=name,
         default_height=f"{figure.layout.height}px",
-        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": REMOVED},
+        config={
+            "displaylogo": False,
+            "responsive": True,
+            "modeBarButtonsToRemove": REMOVED,
+            "showSendToCloud": False,
+        },
     )
 
 

@@ -15,7 +15,7 @@ HEIGHT = 330
 SHOWN_CONFIGURATIONS = 5
 
 
-def all_trials(trials: Trials, curves: Mapping[int, Curve], name: str, mode: Mode) -> Any:
+def all_trials(trials: Trials, curves: Mapping[int, Curve], mode: Mode) -> Any:
     """Every trial's curve, the darker the better its end, the best one in a colour of its own.
 
     None where no trial has two points.
@@ -64,11 +64,11 @@ def all_trials(trials: Trials, curves: Mapping[int, Curve], name: str, mode: Mod
     if len(set(scores)) > 1:
         figure.add_trace(_scale(ends, trials))
     values = np.concatenate([curve.values for curve in drawn.values()])
-    return _lay_out(figure, name, values, mode)
+    return _lay_out(figure, values, mode)
 
 
 def means_over_seeds(
-    configurations: Sequence[Configuration], curves: Mapping[int, Curve], name: str, mode: Mode
+    configurations: Sequence[Configuration], curves: Mapping[int, Curve], mode: Mode
 ) -> Any:
     """Each configuration's mean over seeds, with the band of its 95 % confidence interval.
 
@@ -98,7 +98,7 @@ def means_over_seeds(
                     y=[*high, *low[::-1]],
                     mode="lines",
                     fill="toself",
-                    fillcolor=charts.translucent(colour, 0.16),
+                    fillcolor=charts.translucent(colour, 0.13),
                     line={"width": 0},
                     hoverinfo="skip",
                 )
@@ -114,7 +114,7 @@ def means_over_seeds(
                 hovertemplate=f"step %{{x}}: %{{y:.4g}}{error}<br>{about}<extra></extra>",
             )
         )
-    return _lay_out(figure, name, np.concatenate(values), mode)
+    return _lay_out(figure, np.concatenate(values), mode)
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -149,12 +149,12 @@ def _border(values: np.ndarray) -> tuple[float, float]:
     return (low / 1.2 if low > 0 else low - margin), high + margin
 
 
-def _lay_out(figure: Any, name: str, values: np.ndarray, mode: Mode) -> Any:
+def _lay_out(figure: Any, values: np.ndarray, mode: Mode) -> Any:
     figure.update_layout(
         charts.layout(
             HEIGHT,
             xaxis={"title": {"text": "step"}, "tickformat": "~s"},
-            yaxis={"title": {"text": charts.text(name)}, **charts.value_axis(list(values), mode)},
+            yaxis=charts.value_axis(list(values), mode),
         )
     )
     return figure

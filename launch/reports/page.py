@@ -122,9 +122,9 @@ def _curves_section(trials: Trials, configurations: Sequence[Configuration]) -> 
         title = f"{name}, training" if name == TRAINING_LOSS else name
         curves = read_curves(trials.trials, name)
         if shown_ones:
-            figure = curve_charts.means_over_seeds(shown_ones, curves, name, mode)
+            figure = curve_charts.means_over_seeds(shown_ones, curves, mode)
             means.append(_chart(title, figure, f"means_{place}"))
-        figure = curve_charts.all_trials(trials, curves, name, mode)
+        figure = curve_charts.all_trials(trials, curves, mode)
         single.append(_chart(title, figure, f"curves_{place}"))
     parts = []
     if any(means):
@@ -186,10 +186,7 @@ def _slices_section(trials: Trials) -> str:
     figures = setting_charts.slices(trials)
     if not figures:
         return ""
-    found = [
-        _chart(path, figure, f"slice_{place}")
-        for place, (path, figure) in enumerate(figures.items())
-    ]
+    found = [_chart("", figure, f"slice_{place}") for place, figure in enumerate(figures.values())]
     text = "A point a complete trial; diamonds are means over all trials with that value."
     return _section("Slices", f'<div class="three">{"".join(found)}</div>', text)
 

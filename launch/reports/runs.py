@@ -27,7 +27,12 @@ NO_HYPERPARAMETERS = re.compile(
     r"|evaluations\.[^.]+\.(every|batch_size)|probes\.[^.]+\.every"
 )
 HANDED_DOWN = re.compile(r"objective\.(.*\.)?dtype")
-MODE_OF = {"loss": "min", "error": "min", "perplexity": "min", "accuracy": "max"}
+MODE_OF: Mapping[str, Mode] = {
+    "loss": "min",
+    "error": "min",
+    "perplexity": "min",
+    "accuracy": "max",
+}
 
 
 @dataclass(frozen=True)

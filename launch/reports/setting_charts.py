@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from launch.reports import charts
-from launch.reports.axes import MAX_TICKS, Axis, axes_of, log_ticks, ticks
+from launch.reports.axes import MAX_TICKS, Axis, axes_of, log_ticks, ticks, with_ends
 from launch.reports.importance import EVALUATOR, Importance
 from launch.reports.seeds import SEED
 from launch.reports.values import score, shown
@@ -30,7 +30,7 @@ def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
     ends = charts.colour_range(values, trials.mode)
     dimensions = [_dimension(axis, order) for axis in axes]
     low, high = min(values), max(values)
-    marks = ticks(low, high)
+    marks = with_ends(ticks(low, high), low, high)
     dimensions.append(
         {
             "label": charts.text(trials.metric),
@@ -181,13 +181,14 @@ def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
         marks = [float(place) for place in range(len(axis.categories))]
         texts = [charts.text(category) for category in axis.categories]
     elif axis.kind == "log":
-        marks = [math.log10(tick) for tick in log_ticks(low, high)]
-        texts = [shown(tick) for tick in log_ticks(low, high)]
         values = [math.log10(value) for value in values]
+        round_ones = [math.log10(tick) for tick in log_ticks(low, high)]
+        marks = with_ends(round_ones, min(values), max(values))
+        texts = [shown(10**mark) for mark in marks]
     else:
         marks = sorted(set(values))
         if len(marks) > MAX_TICKS:
-            marks = ticks(low, high)
+            marks = with_ends(ticks(low, high), low, high)
         texts = [shown(mark) for mark in marks]
     return {
         "label": charts.text(axis.label),

@@ -38,7 +38,7 @@ def best_of(trials: Trials) -> Trial | None:
 
 def counts_by_state(trials: Trials) -> dict[str, int]:
     """How many trials are in each state that occurs."""
-    counts = Counter(trial.state for trial in trials.trials)
+    counts: Counter[str] = Counter(trial.state for trial in trials.trials)
     return {state: counts[state] for state in STATES if counts[state]}
 
 
