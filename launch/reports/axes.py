@@ -67,13 +67,13 @@ def axis_of(path: str, label: str, trials: Sequence[Trial]) -> Axis:
     return Axis(path, label, "category", places, tuple(categories))
 
 
-def log_ticks(smallest: float, largest: float) -> list[float]:
+def log_ticks(smallest: float, largest: float, limit: int = MAX_TICKS) -> list[float]:
     """A few round numbers within two positive ones for a logarithmic axis, or these two."""
     decades = range(math.floor(math.log10(smallest)), math.ceil(math.log10(largest)) + 1)
     for factors, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 4)):
         ticks = [factor * 10.0**decade for decade in decades[::every] for factor in factors]
         inside = [tick for tick in ticks if smallest * 0.999 <= tick <= largest * 1.001]
-        if len(inside) <= MAX_TICKS:
+        if len(inside) <= limit:
             break
     return inside if len(inside) > 1 else [smallest, largest]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from launch.reports.axes import log_ticks
+from launch.reports.axes import MAX_TICKS, log_ticks
 from launch.reports.values import shown
 from launch.trials import Mode
 from research.engine.figures import COLOURS, GRID
@@ -70,9 +70,9 @@ def value_axis(values: Sequence[float], mode: Mode) -> dict[str, Any]:
     return log_axis(min(finite), max(finite))
 
 
-def log_axis(smallest: float, largest: float) -> dict[str, Any]:
+def log_axis(smallest: float, largest: float, limit: int = MAX_TICKS) -> dict[str, Any]:
     """A logarithmic axis with a few round numbers."""
-    ticks = log_ticks(smallest, largest)
+    ticks = log_ticks(smallest, largest, limit)
     return {"type": "log", "tickvals": ticks, "ticktext": [shown(tick) for tick in ticks]}
 
 

@@ -39,7 +39,7 @@ def importance_of(trials: Trials) -> Importance:
             f"{len(ended)}."
         )
     if len(axes) < 2:
-        which = f"only {axes[0].path} varies" if axes else "no setting varies"
+        which = f"only {axes[0].path} varies" if axes else "none varies but the seed"
         return Importance(missing=f"Importance compares settings; {which}.")
     if len(set(values)) == 1:
         return Importance(missing="All trials have the same value: no setting is important.")
@@ -48,6 +48,14 @@ def importance_of(trials: Trials) -> Importance:
     return Importance(
         tuple(axes[place] for place in order), tuple(shares[place] for place in order), len(ended)
     )
+
+
+def axes_by_importance(trials: Trials, importance: Importance) -> list[Axis]:
+    """The axes of the complete trials without the seed, the most important first."""
+    ended = [trial for trial in trials.trials if score(trial) is not None]
+    order = [axis.path for axis in importance.axes]
+    axes = axes_of(ended, (SEED,))
+    return sorted(axes, key=lambda axis: order.index(axis.path)) if order else axes
 
 
 def seeds_repeat(trials: Sequence[Trial]) -> bool:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from launch.reports import charts
-from launch.reports.axes import MAX_TICKS, Axis, axes_of, log_ticks, ticks, with_ends
+from launch.reports.axes import MAX_TICKS, Axis, log_ticks, ticks, with_ends
 from launch.reports.importance import EVALUATOR, Importance
 from launch.reports.seeds import SEED
-from launch.reports.values import score, shown
+from launch.reports.values import score
 from launch.trials import Trial, Trials
 
-MAX_AXES = 10
+MAX_AXES, MAX_SLICES = 10, 18
 
 
 def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
@@ -36,7 +36,7 @@ def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
             "label": charts.text(trials.metric),
             "values": [values[row] for row in order],
             "tickvals": marks,
-            "ticktext": [shown(mark) for mark in marks],
+            "ticktext": [f"{mark:.3g}" for mark in marks],
         }
     )
     line: dict[str, Any] = {"color": charts.SCALE[-1]}
@@ -100,11 +100,11 @@ def importance_bars(importance: Importance) -> Any:
     return figure
 
 
-def slices(trials: Trials) -> dict[str, Any]:
+def slices(trials: Trials, axes: Sequence[Axis]) -> dict[str, Any]:
     """A figure a setting: every complete trial's value over it, and where values of the setting
-    repeat, their mean."""
+    repeat, their mean. `axes` are those of the complete trials."""
     ended = [trial for trial in trials.trials if score(trial) is not None]
-    return {axis.path: _slice(trials, ended, axis) for axis in axes_of(ended, (SEED,))}
+    return {axis.path: _slice(trials, ended, axis) for axis in axes}
 
 
 def _slice(trials: Trials, ended: Sequence[Trial], axis: Axis) -> Any:
@@ -163,14 +163,14 @@ def _slice(trials: Trials, ended: Sequence[Trial], axis: Axis) -> Any:
 
 def _x_axis(axis: Axis) -> dict[str, Any]:
     if axis.kind == "log":
-        return charts.log_axis(min(axis.places), max(axis.places))
+        return charts.log_axis(min(axis.places), max(axis.places), limit=5) | {"tickangle": 0}
     if axis.kind == "category":
         return {
             "tickvals": list(range(len(axis.categories))),
             "ticktext": [charts.text(category) for category in axis.categories],
             "range": [-0.5, len(axis.categories) - 0.5],
         }
-    return {"tickformat": "~g"}
+    return {"tickformat": "~g", "nticks": 6, "tickangle": 0}
 
 
 def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
@@ -184,12 +184,12 @@ def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
         values = [math.log10(value) for value in values]
         round_ones = [math.log10(tick) for tick in log_ticks(low, high)]
         marks = with_ends(round_ones, min(values), max(values))
-        texts = [shown(10**mark) for mark in marks]
+        texts = [f"{10**mark:.3g}" for mark in marks]
     else:
         marks = sorted(set(values))
         if len(marks) > MAX_TICKS:
             marks = with_ends(ticks(low, high), low, high)
-        texts = [shown(mark) for mark in marks]
+        texts = [f"{mark:.6g}" if axis.whole else f"{mark:.3g}" for mark in marks]
     return {
         "label": charts.text(axis.label),
         "values": values,
