@@ -37,17 +37,18 @@ def all_trials(trials: Trials, curves: Mapping[int, Curve], mode: Mode) -> Any:
         return (3 if trial is best else level), 0.0 if value is None else sign * value
 
     by_number = {trial.number: trial for trial in trials.trials}
+    width = 1.2 if len(drawn) <= 60 else 0.7
     figure = go.Figure()
     # What comes last lies above the others.
     for number in sorted(drawn, key=rank):
         trial, value = by_number[number], score(by_number[number])
         if value is None:
             colour = charts.BAD if trial.state == "diverged" else charts.UNFINISHED
-            line = {"color": colour, "width": 1.2, "dash": "dot"}
+            line = {"color": colour, "width": width, "dash": "dot"}
         elif trial is best:
             line = {"color": charts.BEST, "width": 2.6}
         else:
-            line = {"color": charts.colour_of(value, ends, trials.mode), "width": 1.2}
+            line = {"color": charts.colour_of(value, ends, trials.mode), "width": width}
         if trial.state == "diverged":
             last = drawn[number]
             figure.add_trace(_cross(last.steps[-1], last.values[np.isfinite(last.values)][-1:]))

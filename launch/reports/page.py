@@ -67,7 +67,11 @@ def _header(trials: Trials, configurations: Sequence[Configuration]) -> str:
     best = best_of(trials)
     cards = []
     if best is None:
-        cards.append(_card(f"Best {trials.metric}", '<div class="big">–</div>No trial has ended.'))
+        cards.append(
+            _card(
+                f"Best {trials.metric}", '<div class="big">–</div>No trial has ended with a value.'
+            )
+        )
     else:
         value = f'<div class="big">{shown(best.value)} <small>trial {best.number}</small></div>'
         cards.append(_card(f"Best {trials.metric}", value + _listed(best.settings, names)))

@@ -10,7 +10,7 @@ from launch.reports import charts
 from launch.reports.axes import MAX_TICKS, Axis, log_ticks, ticks, with_ends
 from launch.reports.importance import EVALUATOR, Importance
 from launch.reports.seeds import SEED
-from launch.reports.values import score
+from launch.reports.values import score, shown
 from launch.trials import Trial, Trials
 
 MAX_AXES, MAX_SLICES = 10, 18
@@ -36,7 +36,7 @@ def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
             "label": charts.text(trials.metric),
             "values": [values[row] for row in order],
             "tickvals": marks,
-            "ticktext": [f"{mark:.3g}" for mark in marks],
+            "ticktext": [shown(mark) for mark in marks],
         }
     )
     line: dict[str, Any] = {"color": charts.SCALE[-1]}
