@@ -12,6 +12,7 @@ from launch.trials import Trial
 # Ratios of the largest to the smallest: where a logarithmic axis is thought of, and where there
 # is no doubt.
 LOG_FROM, LOG_CERTAINLY = 10, 1e4
+FEW = 5
 # Numbers with a zero that otherwise span decades are categories where they are this few.
 CATEGORIES_UP_TO = 8
 MAX_TICKS = 7
@@ -58,7 +59,7 @@ def axis_of(path: str, label: str, trials: Sequence[Trial]) -> Axis:
         whole = all(isinstance(number, int) for number in numbers)
         if spread and len(positive) == len(numbers):
             return Axis(path, label, "log", (*map(float, numbers),), whole=whole)
-        if not spread or len(set(numbers)) > CATEGORIES_UP_TO:
+        if not spread or min(numbers) < 0 or len(set(numbers)) > CATEGORIES_UP_TO:
             return Axis(path, label, "linear", (*map(float, numbers),), whole=whole)
     told = _shortened([_told(value) for value in values])
     rank = {text: _rank(value) for text, value in zip(told, values, strict=True)}
@@ -110,13 +111,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _spans_decades(positive: Sequence[float]) -> bool:
-    """Whether these numbers want a logarithmic axis: they span a decade, and their median is
-    nearer the middle there."""
+    """Whether these numbers want a logarithmic axis: they span a decade, and where they are more
+    than a few that someone chose, their median is nearer the middle there."""
     distinct = sorted(set(positive))
     low, high = distinct[0], distinct[-1]
     if high < LOG_FROM * low:
         return False
-    if high >= LOG_CERTAINLY * low or len(distinct) == 2:
+    if high >= LOG_CERTAINLY * low or len(distinct) <= FEW:
         return True
     median = statistics.median(distinct)
     linear = abs((median - low) / (high - low) - 0.5)

@@ -179,7 +179,7 @@ def test_another_metric_brings_its_own_mode(tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused_with_what_there_is(tmp_path):
-    with pytest.raises(UserError, match="no run in .* or below"):
+    with pytest.raises(UserError, match=r"no run in .* or below"):
         read_runs([tmp_path])
     write_run(tmp_path / "one")
     with pytest.raises(UserError, match=r"runs_ does not exist"):
