@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from launch.reports.axes import MAX_TICKS, log_ticks
-from launch.reports.values import shown
+from launch.reports.values import shown, wants_logarithm
 from launch.trials import Mode
 from research.engine.figures import COLOURS, GRID
 from research.engine.image_grid import INK
@@ -18,9 +18,6 @@ SCALE = ("#c3d2ea", "#93b1d8", "#5d8ac4", "#2f5d9f", "#132f5c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 REMOVED = ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
-
-# A loss whose largest value is so many times its smallest gets a logarithmic axis.
-LOGARITHMIC_FROM = 20
 
 
 def colour_range(values: Sequence[float], mode: Mode) -> tuple[float, float]:
@@ -63,10 +60,9 @@ def translucent(colour: str, opacity: float) -> str:
 
 def value_axis(values: Sequence[float], mode: Mode) -> dict[str, Any]:
     """The axis of a metric: logarithmic for losses that span much."""
-    finite = [value for value in values if np.isfinite(value)]
-    wide = bool(finite) and min(finite) > 0 and max(finite) > LOGARITHMIC_FROM * min(finite)
-    if mode == "max" or not wide:
+    if not wants_logarithm(values, mode):
         return {"tickformat": "~g"}
+    finite = [value for value in values if np.isfinite(value)]
     return log_axis(min(finite), max(finite))
 
 

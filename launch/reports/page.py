@@ -174,8 +174,9 @@ def _importance_section(trials: Trials, importance: Importance) -> str:
     title = "Importance of settings"
     if not importance.axes:
         return _section(title, f'<div class="none">{escape(importance.missing)}</div>')
+    what = f"the logarithm of {trials.metric}" if importance.of_logarithm else trials.metric
     text = (
-        f"How much of the variance of {trials.metric} each setting explains, among the "
+        f"How much of the variance of {what} each setting explains, among the "
         f"{importance.num_trials} complete trials: Optuna's {EVALUATOR} evaluator. It says "
         "nothing about settings and ranges that were not tried."
     )

@@ -10,7 +10,7 @@ from launch.reports import charts
 from launch.reports.axes import MAX_TICKS, Axis, log_ticks, ticks, with_ends
 from launch.reports.importance import EVALUATOR, Importance
 from launch.reports.seeds import SEED
-from launch.reports.values import score, shown
+from launch.reports.values import score, wants_logarithm
 from launch.trials import Trial, Trials
 
 MAX_AXES, MAX_SLICES = 10, 18
@@ -27,20 +27,12 @@ def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
     sign = 1 if trials.mode == "max" else -1
     # The best come last and lie above the others.
     order = sorted(range(len(values)), key=lambda row: sign * values[row])
-    ends = charts.colour_range(values, trials.mode)
-    dimensions = [_dimension(axis, order) for axis in axes]
-    low, high = min(values), max(values)
-    marks = with_ends(ticks(low, high), low, high)
-    dimensions.append(
-        {
-            "label": charts.text(trials.metric),
-            "values": [values[row] for row in order],
-            "tickvals": marks,
-            "ticktext": [shown(mark) for mark in marks],
-        }
-    )
+    logarithmic = wants_logarithm(values, trials.mode)
+    value_axis = Axis(trials.metric, trials.metric, "log" if logarithmic else "linear", (*values,))
+    dimensions = [_dimension(axis, order) for axis in (*axes, value_axis)]
     line: dict[str, Any] = {"color": charts.SCALE[-1]}
-    if high > low:
+    if len(set(values)) > 1:
+        ends = charts.colour_range(values, trials.mode)
         line = {
             "color": [values[row] for row in order],
             "cmin": ends[0],
@@ -179,7 +171,7 @@ def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
     low, high = min(values), max(values)
     if axis.kind == "category":
         marks = [float(place) for place in range(len(axis.categories))]
-        texts = [charts.text(category) for category in axis.categories]
+        texts = list(axis.categories)  # plotly takes no tags in these
     elif axis.kind == "log":
         values = [math.log10(value) for value in values]
         round_ones = [math.log10(tick) for tick in log_ticks(low, high)]
@@ -189,7 +181,7 @@ def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
         marks = sorted(set(values))
         if len(marks) > MAX_TICKS:
             marks = with_ends(ticks(low, high), low, high)
-        texts = [f"{mark:.6g}" if axis.whole else f"{mark:.3g}" for mark in marks]
+        texts = [f"{mark:.6g}" if axis.whole else f"{mark:.4g}" for mark in marks]
     return {
         "label": charts.text(axis.label),
         "values": values,

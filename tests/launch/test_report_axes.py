@@ -115,6 +115,16 @@ def test_what_the_value_depends_on_is_important():
     ]
 
 
+def test_a_loss_that_spans_decades_counts_by_its_logarithm():
+    rows = [
+        {"rate": place / 3, "size": place % 5, "_value": 10.0 ** (place % 5) + place / 1e3}
+        for place in range(20)
+    ]
+    found = importance_of(trials(*rows, mode="min"))
+    assert found.of_logarithm and found.axes[0].path == "size" and found.shares[0] > 0.9
+    assert not importance_of(trials(*rows, mode="max")).of_logarithm
+
+
 def test_where_importance_says_nothing_it_says_why():
     def missing(*rows):
         found = importance_of(trials(*rows))
