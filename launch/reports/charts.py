@@ -88,7 +88,6 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "tickcolor": "#c8c8c8",
         "ticklen": 4,
         "automargin": True,
-        "title": {"standoff": 8},
     }
     base: dict[str, Any] = {
         "template": "none",
@@ -103,6 +102,9 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "xaxis": axis | more.pop("xaxis", {}),
         "yaxis": axis | more.pop("yaxis", {}),
     }
+    for axis_name in ("xaxis", "yaxis"):
+        if "title" in base[axis_name]:
+            base[axis_name]["title"] = {"standoff": 8, **base[axis_name]["title"]}
     return base | more
 
 

@@ -1,5 +1,6 @@
 """How the value depends on the settings: parallel coordinates, importance, slices."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +11,10 @@ from launch.reports import charts
 from launch.reports.axes import MAX_TICKS, Axis, log_ticks, ticks, with_ends
 from launch.reports.importance import EVALUATOR, Importance
 from launch.reports.seeds import SEED
-from launch.reports.values import score, wants_logarithm
+from launch.reports.values import score, shown, wants_logarithm
 from launch.trials import Trial, Trials
 
-MAX_AXES, MAX_SLICES = 10, 18
+MAX_AXES, MAX_SLICES, MAX_SLICE_TICKS = 10, 18, 5
 
 
 def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
@@ -154,8 +155,14 @@ def _slice(trials: Trials, ended: Sequence[Trial], axis: Axis) -> Any:
 
 
 def _x_axis(axis: Axis) -> dict[str, Any]:
+    own = _own_marks(axis)
+    if own:
+        kind = {"type": "log"} if axis.kind == "log" else {}
+        return {**kind, "tickvals": own, "ticktext": [shown(mark) for mark in own], "tickangle": 0}
     if axis.kind == "log":
-        return charts.log_axis(min(axis.places), max(axis.places), limit=5) | {"tickangle": 0}
+        return charts.log_axis(min(axis.places), max(axis.places), limit=MAX_SLICE_TICKS) | {
+            "tickangle": 0
+        }
     if axis.kind == "category":
         return {
             "tickvals": list(range(len(axis.categories))),
@@ -163,6 +170,17 @@ def _x_axis(axis: Axis) -> dict[str, Any]:
             "range": [-0.5, len(axis.categories) - 0.5],
         }
     return {"tickformat": "~g", "nticks": 6, "tickangle": 0}
+
+
+def _own_marks(axis: Axis) -> list[float]:
+    """The values of a grid's setting, where they are few and lie apart: better than round ones."""
+    marks = sorted(set(axis.places))
+    if axis.kind == "category" or len(marks) > MAX_SLICE_TICKS:
+        return []
+    places = [math.log(mark) for mark in marks] if axis.kind == "log" else marks
+    room = (places[-1] - places[0]) / (2 * MAX_SLICE_TICKS)
+    apart = all(right - left >= room for left, right in itertools.pairwise(places))
+    return marks if apart else []
 
 
 def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
@@ -174,13 +192,11 @@ def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
         texts = list(axis.categories)  # plotly takes no tags in these
     elif axis.kind == "log":
         values = [math.log10(value) for value in values]
-        round_ones = [math.log10(tick) for tick in log_ticks(low, high)]
+        round_ones = [math.log10(tick) for tick in _own_marks(axis) or log_ticks(low, high)]
         marks = with_ends(round_ones, min(values), max(values))
         texts = [f"{10**mark:.3g}" for mark in marks]
     else:
-        marks = sorted(set(values))
-        if len(marks) > MAX_TICKS:
-            marks = with_ends(ticks(low, high), low, high)
+        marks = _own_marks(axis) or with_ends(ticks(low, high), low, high)
         texts = [f"{mark:.6g}" if axis.whole else f"{mark:.4g}" for mark in marks]
     return {
         "label": charts.text(axis.label),
