@@ -1,7 +1,10 @@
 """Numbers of runs over their steps, from `metrics.jsonl`, thinned to what a picture can show."""
 
+import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +18,7 @@ from research.engine.record import METRICS
 from research.errors import UserError
 
 MAX_POINTS = 200
+FIRST_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,17 @@ def read_curves(trials: Iterable[Trial], name: str) -> dict[int, Curve]:
             if len(curve.steps):
                 curves[trial.number] = curve
     return curves
+
+
+def training_losses(trials: Iterable[Trial]) -> list[str]:
+    """The names of the losses that these runs minimise, by their first rows: `loss`, or one a
+    player, as `generator_loss`."""
+    names: set[str] = set()
+    for workdir in dict.fromkeys(trial.workdir for trial in trials):
+        with suppress(FileNotFoundError, NotADirectoryError), open(workdir / METRICS, "rb") as file:
+            first = b"".join(itertools.islice(file, FIRST_ROWS)).decode(errors="replace")
+            names |= set(re.findall(r'"((?:\w+_)?loss)":', first))
+    return sorted(names)
 
 
 def rows_with(workdir: Path, name: str) -> Sequence["Row"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.reports import charts, curve_charts, setting_charts
 from launch.reports.axes import Axis
-from launch.reports.curves import read_curves
+from launch.reports.curves import read_curves, training_losses
 from launch.reports.importance import EVALUATOR, Importance, axes_by_importance, importance_of
 from launch.reports.page_tables import (
     configurations_table,
@@ -30,8 +30,6 @@ from launch.reports.values import (
     with_error,
 )
 from launch.trials import Mode, Trials
-
-TRAINING_LOSS = "loss"
 
 
 def page(trials: Trials, folder: Path) -> str:
@@ -118,11 +116,12 @@ def _seeds_section(trials: Trials, configurations: Sequence[Configuration]) -> s
 def _curves_section(trials: Trials, configurations: Sequence[Configuration]) -> str:
     shown_ones = [each for each in configurations if each.summary is not None]
     shown_ones = shown_ones[: curve_charts.SHOWN_CONFIGURATIONS]
-    names = list(dict.fromkeys((trials.metric, TRAINING_LOSS)))
+    losses = training_losses(trials.trials)
+    names = list(dict.fromkeys((trials.metric, *losses)))
     means, single = [], []
     for place, name in enumerate(names):
         mode: Mode = trials.mode if name == trials.metric else "min"
-        title = f"{name}, training" if name == TRAINING_LOSS else name
+        title = f"{name}, training" if name in losses else name
         curves = read_curves(trials.trials, name)
         if shown_ones:
             figure = curve_charts.means_over_seeds(shown_ones, curves, mode)
@@ -148,7 +147,7 @@ def _curves_section(trials: Trials, configurations: Sequence[Configuration]) -> 
         what += "; dotted ones did not end, red ones diverged." if others else "."
         parts.append(_section("Learning curves of all trials", _side_by_side(single), what))
     else:
-        none = f"No trial has measured {escape(trials.metric)} or its training loss twice."
+        none = f"No trial has measured {escape(trials.metric)} or a training loss twice."
         parts.append(_section("Learning curves", f'<div class="none">{none}</div>'))
     return "\n".join(parts)
 

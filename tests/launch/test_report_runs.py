@@ -2,14 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from launch.reports.curves import MAX_POINTS, read_curves
+from launch.reports.curves import MAX_POINTS, read_curves, training_losses
 from launch.reports.runs import differing_settings, find_runs, read_runs, with_metric
 from research.engine.lock import WorkdirLock
+from research.engine.record import Record
 from research.errors import UserError
 from tests.launch.run_folders import METRIC, write_failure, write_run
 
@@ -154,6 +156,18 @@ def test_curves_are_thinned_and_keep_their_ends(tmp_path):
     np.testing.assert_allclose(curve.values, 10 / curve.steps)
     assert read_curves(trials, METRIC)[0].steps.tolist() == [10, 20]
     assert read_curves(trials, "nothing") == {}
+
+
+def test_every_player_has_a_training_loss(tmp_path):
+    write_run(tmp_path / "0")
+    for name in ("generator_loss", "discriminator_loss"):
+        with Record(tmp_path / "1", tensorboard=False) as record:
+            record.metrics(10, {name: 1.0, f"test/{name}": 1.0, "lossy": 2.0})
+    found = read_runs([tmp_path / "0"]).trials
+    more = replace(found[0], workdir=tmp_path / "1")
+    gone = replace(found[0], workdir=tmp_path / "2")
+    assert training_losses(found) == ["loss"]
+    assert training_losses([*found, more, gone]) == ["discriminator_loss", "generator_loss", "loss"]
 
 
 def test_a_damaged_line_is_named(tmp_path):
