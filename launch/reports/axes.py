@@ -12,6 +12,7 @@ from launch.trials import Trial
 # Ratios of the largest to the smallest: where a logarithmic axis is thought of, and where there
 # is no doubt.
 LOG_FROM, LOG_CERTAINLY = 10, 1e4
+FEW = 5
 # Numbers with a zero that otherwise span decades are categories where they are this few.
 CATEGORIES_UP_TO = 8
 MAX_TICKS = 7
@@ -58,7 +59,7 @@ def axis_of(path: str, label: str, trials: Sequence[Trial]) -> Axis:
         whole = all(isinstance(number, int) for number in numbers)
         if spread and len(positive) == len(numbers):
             return Axis(path, label, "log", (*map(float, numbers),), whole=whole)
-        if not spread or len(set(numbers)) > CATEGORIES_UP_TO:
+        if not spread or min(numbers) < 0 or len(set(numbers)) > CATEGORIES_UP_TO:
             return Axis(path, label, "linear", (*map(float, numbers),), whole=whole)
     told = _shortened([_told(value) for value in values])
     rank = {text: _rank(value) for text, value in zip(told, values, strict=True)}
@@ -67,15 +68,23 @@ def axis_of(path: str, label: str, trials: Sequence[Trial]) -> Axis:
     return Axis(path, label, "category", places, tuple(categories))
 
 
-def log_ticks(smallest: float, largest: float) -> list[float]:
+def log_ticks(smallest: float, largest: float, limit: int = MAX_TICKS) -> list[float]:
     """A few round numbers within two positive ones for a logarithmic axis, or these two."""
     decades = range(math.floor(math.log10(smallest)), math.ceil(math.log10(largest)) + 1)
     for factors, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 4)):
         ticks = [factor * 10.0**decade for decade in decades[::every] for factor in factors]
         inside = [tick for tick in ticks if smallest * 0.999 <= tick <= largest * 1.001]
-        if len(inside) <= MAX_TICKS:
+        if len(inside) <= limit:
             break
     return inside if len(inside) > 1 else [smallest, largest]
+
+
+def with_ends(marks: Sequence[float], low: float, high: float) -> list[float]:
+    """Marks of an axis with its ends among them, without those too close to an end."""
+    if high <= low:
+        return [low]
+    room = 0.06 * (high - low)
+    return [low, *(mark for mark in marks if low + room <= mark <= high - room), high]
 
 
 def ticks(smallest: float, largest: float) -> list[float]:
@@ -102,13 +111,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _spans_decades(positive: Sequence[float]) -> bool:
-    """Whether these numbers want a logarithmic axis: they span a decade, and their median is
-    nearer the middle there."""
+    """Whether these numbers want a logarithmic axis: they span a decade, and where they are more
+    than a few that someone chose, their median is nearer the middle there."""
     distinct = sorted(set(positive))
     low, high = distinct[0], distinct[-1]
     if high < LOG_FROM * low:
         return False
-    if high >= LOG_CERTAINLY * low or len(distinct) == 2:
+    if high >= LOG_CERTAINLY * low or len(distinct) <= FEW:
         return True
     median = statistics.median(distinct)
     linear = abs((median - low) / (high - low) - 0.5)

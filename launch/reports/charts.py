@@ -6,21 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from launch.reports.axes import log_ticks
-from launch.reports.values import shown
+from launch.reports.axes import MAX_TICKS, log_ticks
+from launch.reports.values import shown, wants_logarithm
 from launch.trials import Mode
 from research.engine.figures import COLOURS, GRID
 from research.engine.image_grid import INK
 
 BEST, UNFINISHED, BAD = COLOURS[1], "#b8bfc9", COLOURS[3]
 # From bad to good.
-SCALE = ("#d5deec", "#9db8da", "#5d8ac4", "#2f5d9f", "#132f5c")
+SCALE = ("#c3d2ea", "#93b1d8", "#5d8ac4", "#2f5d9f", "#132f5c")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 REMOVED = ["zoom2d", "pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]
-
-# A loss whose largest value is so many times its smallest gets a logarithmic axis.
-LOGARITHMIC_FROM = 20
 
 
 def colour_range(values: Sequence[float], mode: Mode) -> tuple[float, float]:
@@ -63,16 +60,15 @@ def translucent(colour: str, opacity: float) -> str:
 
 def value_axis(values: Sequence[float], mode: Mode) -> dict[str, Any]:
     """The axis of a metric: logarithmic for losses that span much."""
-    finite = [value for value in values if np.isfinite(value)]
-    wide = bool(finite) and min(finite) > 0 and max(finite) > LOGARITHMIC_FROM * min(finite)
-    if mode == "max" or not wide:
+    if not wants_logarithm(values, mode):
         return {"tickformat": "~g"}
+    finite = [value for value in values if np.isfinite(value)]
     return log_axis(min(finite), max(finite))
 
 
-def log_axis(smallest: float, largest: float) -> dict[str, Any]:
+def log_axis(smallest: float, largest: float, limit: int = MAX_TICKS) -> dict[str, Any]:
     """A logarithmic axis with a few round numbers."""
-    ticks = log_ticks(smallest, largest)
+    ticks = log_ticks(smallest, largest, limit)
     return {"type": "log", "tickvals": ticks, "ticktext": [shown(tick) for tick in ticks]}
 
 
@@ -92,7 +88,6 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "tickcolor": "#c8c8c8",
         "ticklen": 4,
         "automargin": True,
-        "title": {"standoff": 8},
     }
     base: dict[str, Any] = {
         "template": "none",
@@ -107,6 +102,9 @@ def layout(height: int, **more: Any) -> dict[str, Any]:
         "xaxis": axis | more.pop("xaxis", {}),
         "yaxis": axis | more.pop("yaxis", {}),
     }
+    for axis_name in ("xaxis", "yaxis"):
+        if "title" in base[axis_name]:
+            base[axis_name]["title"] = {"standoff": 8, **base[axis_name]["title"]}
     return base | more
 
 
@@ -132,7 +130,12 @@ def to_html(figure: Any, name: str) -> str:
         include_plotlyjs=False,
         div_id=name,
         default_height=f"{figure.layout.height}px",
-        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": REMOVED},
+        config={
+            "displaylogo": False,
+            "responsive": True,
+            "modeBarButtonsToRemove": REMOVED,
+            "showSendToCloud": False,
+        },
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from launch.reports import charts
 from launch.reports.curves import MAX_POINTS, Curve
-from launch.reports.seeds import Configuration, student_factor
+from launch.reports.seeds import SEED, Configuration, student_factor
 from launch.reports.values import best_of, score, setting_paths, short_names, shown, shown_settings
 from launch.trials import Mode, Trials
 
@@ -15,7 +15,7 @@ HEIGHT = 330
 SHOWN_CONFIGURATIONS = 5
 
 
-def all_trials(trials: Trials, curves: Mapping[int, Curve], name: str, mode: Mode) -> Any:
+def all_trials(trials: Trials, curves: Mapping[int, Curve], mode: Mode) -> Any:
     """Every trial's curve, the darker the better its end, the best one in a colour of its own.
 
     None where no trial has two points.
@@ -30,24 +30,28 @@ def all_trials(trials: Trials, curves: Mapping[int, Curve], name: str, mode: Mod
     scores = [value for trial in trials.trials if (value := score(trial)) is not None]
     ends = charts.colour_range(scores, trials.mode) if scores else (0.0, 1.0)
 
-    def rank(number: int) -> tuple[bool, float]:
-        value = score(by_number[number])
+    def rank(number: int) -> tuple[int, float]:
+        trial, value = by_number[number], score(by_number[number])
         sign = 1 if trials.mode == "max" else -1
-        return value is not None, 0.0 if value is None else sign * value
+        level = 1 if value is not None else 2 if trial.state == "diverged" else 0
+        return (3 if trial is best else level), 0.0 if value is None else sign * value
 
     by_number = {trial.number: trial for trial in trials.trials}
+    width = 1.2 if len(drawn) <= 60 else 0.7
     figure = go.Figure()
-    # The best come last and lie above the others.
+    # What comes last lies above the others.
     for number in sorted(drawn, key=rank):
         trial, value = by_number[number], score(by_number[number])
-        is_best = best is not None and number == best.number
         if value is None:
             colour = charts.BAD if trial.state == "diverged" else charts.UNFINISHED
-            line = {"color": colour, "width": 1.2, "dash": "dot"}
-        elif is_best:
+            line = {"color": colour, "width": width, "dash": "dot"}
+        elif trial is best:
             line = {"color": charts.BEST, "width": 2.6}
         else:
-            line = {"color": charts.colour_of(value, ends, trials.mode), "width": 1.2}
+            line = {"color": charts.colour_of(value, ends, trials.mode), "width": width}
+        if trial.state == "diverged":
+            last = drawn[number]
+            figure.add_trace(_cross(last.steps[-1], last.values[np.isfinite(last.values)][-1:]))
         end = trial.state if value is None else f"{trials.metric} {shown(value)}"
         about = [f"trial {number}: {end}", *_told(trial.settings, names)]
         figure.add_trace(
@@ -64,11 +68,11 @@ def all_trials(trials: Trials, curves: Mapping[int, Curve], name: str, mode: Mod
     if len(set(scores)) > 1:
         figure.add_trace(_scale(ends, trials))
     values = np.concatenate([curve.values for curve in drawn.values()])
-    return _lay_out(figure, name, values, mode)
+    return _lay_out(figure, values, mode)
 
 
 def means_over_seeds(
-    configurations: Sequence[Configuration], curves: Mapping[int, Curve], name: str, mode: Mode
+    configurations: Sequence[Configuration], curves: Mapping[int, Curve], mode: Mode
 ) -> Any:
     """Each configuration's mean over seeds, with the band of its 95 % confidence interval.
 
@@ -98,7 +102,7 @@ def means_over_seeds(
                     y=[*high, *low[::-1]],
                     mode="lines",
                     fill="toself",
-                    fillcolor=charts.translucent(colour, 0.16),
+                    fillcolor=charts.translucent(colour, 0.13),
                     line={"width": 0},
                     hoverinfo="skip",
                 )
@@ -114,7 +118,7 @@ def means_over_seeds(
                 hovertemplate=f"step %{{x}}: %{{y:.4g}}{error}<br>{about}<extra></extra>",
             )
         )
-    return _lay_out(figure, name, np.concatenate(values), mode)
+    return _lay_out(figure, np.concatenate(values), mode)
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -135,10 +139,15 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _ended(configuration: Configuration, curves: Mapping[int, Curve]) -> list[Curve]:
-    """Its trials' curves, of those that ended with a value and are more than a point."""
-    numbers = [trial.number for trial in configuration.trials if score(trial) is not None]
-    found = [curves[number] for number in numbers if number in curves]
-    return [curve for curve in found if np.isfinite(curve.values).sum() > 1]
+    """A curve a seed, of the trials that ended with a value and have more than a point."""
+    by_seed: dict[Any, list[Curve]] = {}
+    for trial in configuration.trials:
+        curve = curves.get(trial.number)
+        if score(trial) is not None and curve is not None and np.isfinite(curve.values).sum() > 1:
+            by_seed.setdefault(trial.settings.get(SEED), []).append(curve)
+    return [
+        same[0] if len(same) == 1 else Curve(*mean_curve(same)[:2]) for same in by_seed.values()
+    ]
 
 
 def _border(values: np.ndarray) -> tuple[float, float]:
@@ -149,12 +158,12 @@ def _border(values: np.ndarray) -> tuple[float, float]:
     return (low / 1.2 if low > 0 else low - margin), high + margin
 
 
-def _lay_out(figure: Any, name: str, values: np.ndarray, mode: Mode) -> Any:
+def _lay_out(figure: Any, values: np.ndarray, mode: Mode) -> Any:
     figure.update_layout(
         charts.layout(
             HEIGHT,
             xaxis={"title": {"text": "step"}, "tickformat": "~s"},
-            yaxis={"title": {"text": charts.text(name)}, **charts.value_axis(list(values), mode)},
+            yaxis=charts.value_axis(list(values), mode),
         )
     )
     return figure
@@ -172,6 +181,14 @@ def _scale(ends: tuple[float, float], trials: Trials) -> Any:
         "colorbar": charts.colour_bar(f"final {trials.metric}"),
     }
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, hoverinfo="skip")
+
+
+def _cross(step: Any, value: np.ndarray) -> Any:
+    """Where a diverged trial's numbers end."""
+    import plotly.graph_objects as go
+
+    marker = {"symbol": "x", "size": 7, "color": charts.BAD}
+    return go.Scatter(x=[step], y=value, mode="markers", marker=marker, hoverinfo="skip")
 
 
 def _told(settings: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

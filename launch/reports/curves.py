@@ -1,10 +1,13 @@
 """Numbers of runs over their steps, from `metrics.jsonl`, thinned to what a picture can show."""
 
+import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from research.engine.record import METRICS
 from research.errors import UserError
 
 MAX_POINTS = 200
+FIRST_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,23 @@ def read_curves(trials: Iterable[Trial], name: str) -> dict[int, Curve]:
         by_folder.setdefault(trial.workdir, []).append(trial)
     curves = {}
     for workdir, members in by_folder.items():
-        rows = thin(rows_with(workdir, name), MAX_POINTS)
+        rows = [row.read() for row in thin(rows_with(workdir, name), MAX_POINTS)]
         for trial in members if rows else ():
             curve = _curve(rows, name, place_in_program(trial))
             if len(curve.steps):
                 curves[trial.number] = curve
     return curves
+
+
+def training_losses(trials: Iterable[Trial]) -> list[str]:
+    """The names of the losses that these runs minimise, by their first rows: `loss`, or one a
+    player, as `generator_loss`."""
+    names: set[str] = set()
+    for workdir in dict.fromkeys(trial.workdir for trial in trials):
+        with suppress(FileNotFoundError, NotADirectoryError), open(workdir / METRICS, "rb") as file:
+            first = b"".join(itertools.islice(file, FIRST_ROWS)).decode(errors="replace")
+            names |= set(re.findall(r'"((?:\w+_)?loss)":', first))
+    return sorted(names)
 
 
 def rows_with(workdir: Path, name: str) -> Sequence["Row"]:
@@ -52,18 +67,18 @@ def rows_with(workdir: Path, name: str) -> Sequence["Row"]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     whole = lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines
-    return holding([Row(path, number, line) for number, line in enumerate(whole, 1)], name)
+    key = _key(name)
+    return [Row(path, number, line) for number, line in enumerate(whole, 1) if key in line]
 
 
 def holding(rows: Sequence["Row"], name: str) -> list["Row"]:
     """Those of the rows that hold a metric."""
-    key = f"{json.dumps(name)}:".encode()
+    key = _key(name)
     return [row for row in rows if key in row.line]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of `metrics.jsonl`."""
+class Row(NamedTuple):
+    """A line of `metrics.jsonl`; there can be millions."""
 
     path: Path
     number: int
@@ -110,8 +125,13 @@ def place_in_program(trial: Trial) -> int | None:
     return None
 
 
-def _curve(rows: Sequence[Row], name: str, place: int | None) -> Curve:
-    points = [(row["step"], number_in(row, name, place)) for row in (each.read() for each in rows)]
+def _key(name: str) -> bytes:
+    """How a line names a metric."""
+    return f"{json.dumps(name)}:".encode()
+
+
+def _curve(rows: Sequence[Mapping[str, Any]], name: str, place: int | None) -> Curve:
+    points = [(row["step"], number_in(row, name, place)) for row in rows]
     measured = [(step, value) for step, value in points if value is not None]
     return Curve(
         np.array([step for step, _ in measured], np.int64),

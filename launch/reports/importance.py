@@ -1,5 +1,6 @@
 """Which settings the value depends on."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 from launch.reports.axes import Axis, axes_of
 from launch.reports.seeds import SEED
-from launch.reports.values import score
+from launch.reports.values import score, wants_logarithm
 from launch.trials import Trial, Trials
 
 MIN_TRIALS = 8
@@ -16,11 +17,13 @@ EVALUATOR = "fANOVA"
 
 @dataclass(frozen=True)
 class Importance:
-    """Shares of the value's variance by setting, the largest first; or why there are none."""
+    """Shares of the variance of the value, or of its logarithm, by setting, the largest first; or
+    why there are none."""
 
     axes: tuple[Axis, ...] = ()
     shares: tuple[float, ...] = ()
     num_trials: int = 0
+    of_logarithm: bool = False
     missing: str = ""
 
 
@@ -39,15 +42,27 @@ def importance_of(trials: Trials) -> Importance:
             f"{len(ended)}."
         )
     if len(axes) < 2:
-        which = f"only {axes[0].path} varies" if axes else "no setting varies"
+        which = f"only {axes[0].path} varies" if axes else "none varies but the seed"
         return Importance(missing=f"Importance compares settings; {which}.")
     if len(set(values)) == 1:
         return Importance(missing="All trials have the same value: no setting is important.")
-    shares = _fanova(axes, values)
+    logarithm = wants_logarithm(values, trials.mode)
+    shares = _fanova(axes, [math.log(value) for value in values] if logarithm else values)
     order = sorted(range(len(axes)), key=lambda place: -shares[place])
     return Importance(
-        tuple(axes[place] for place in order), tuple(shares[place] for place in order), len(ended)
+        tuple(axes[place] for place in order),
+        tuple(shares[place] for place in order),
+        len(ended),
+        logarithm,
     )
+
+
+def axes_by_importance(trials: Trials, importance: Importance) -> list[Axis]:
+    """The axes of the complete trials without the seed, the most important first."""
+    ended = [trial for trial in trials.trials if score(trial) is not None]
+    order = [axis.path for axis in importance.axes]
+    axes = axes_of(ended, (SEED,))
+    return sorted(axes, key=lambda axis: order.index(axis.path)) if order else axes
 
 
 def seeds_repeat(trials: Sequence[Trial]) -> bool:

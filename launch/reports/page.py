@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from launch.reports import charts, curve_charts, setting_charts
-from launch.reports.axes import axes_of
-from launch.reports.curves import read_curves
-from launch.reports.importance import EVALUATOR, importance_of
+from launch.reports.axes import Axis
+from launch.reports.curves import read_curves, training_losses
+from launch.reports.importance import EVALUATOR, Importance, axes_by_importance, importance_of
 from launch.reports.page_tables import (
     configurations_table,
     failures_table,
@@ -31,8 +31,6 @@ from launch.reports.values import (
 )
 from launch.trials import Mode, Trials
 
-TRAINING_LOSS = "loss"
-
 
 def page(trials: Trials, folder: Path) -> str:
     """The whole page, as it is seen from `folder`. Raises UserError where metrics of a run are
@@ -47,8 +45,7 @@ def page(trials: Trials, folder: Path) -> str:
         _seeds_section(trials, configurations) if repeats else "",
         _section("Trials", trials_table(trials, folder), "Best first; a click on a heading sorts."),
         _curves_section(trials, configurations if repeats else []),
-        _settings_section(trials),
-        _slices_section(trials),
+        _settings_sections(trials),
         _section("Failures", failures_table(failed, folder)) if failed else "",
     ]
     body = "\n".join(section for section in sections if section)
@@ -68,7 +65,11 @@ def _header(trials: Trials, configurations: Sequence[Configuration]) -> str:
     best = best_of(trials)
     cards = []
     if best is None:
-        cards.append(_card(f"Best {trials.metric}", '<div class="big">–</div>No trial has ended.'))
+        cards.append(
+            _card(
+                f"Best {trials.metric}", '<div class="big">–</div>No trial has ended with a value.'
+            )
+        )
     else:
         value = f'<div class="big">{shown(best.value)} <small>trial {best.number}</small></div>'
         cards.append(_card(f"Best {trials.metric}", value + _listed(best.settings, names)))
@@ -115,16 +116,17 @@ def _seeds_section(trials: Trials, configurations: Sequence[Configuration]) -> s
 def _curves_section(trials: Trials, configurations: Sequence[Configuration]) -> str:
     shown_ones = [each for each in configurations if each.summary is not None]
     shown_ones = shown_ones[: curve_charts.SHOWN_CONFIGURATIONS]
-    names = list(dict.fromkeys((trials.metric, TRAINING_LOSS)))
+    losses = training_losses(trials.trials)
+    names = list(dict.fromkeys((trials.metric, *losses)))
     means, single = [], []
     for place, name in enumerate(names):
         mode: Mode = trials.mode if name == trials.metric else "min"
-        title = f"{name}, training" if name == TRAINING_LOSS else name
+        title = f"{name}, training" if name in losses else name
         curves = read_curves(trials.trials, name)
         if shown_ones:
-            figure = curve_charts.means_over_seeds(shown_ones, curves, name, mode)
+            figure = curve_charts.means_over_seeds(shown_ones, curves, mode)
             means.append(_chart(title, figure, f"means_{place}"))
-        figure = curve_charts.all_trials(trials, curves, name, mode)
+        figure = curve_charts.all_trials(trials, curves, mode)
         single.append(_chart(title, figure, f"curves_{place}"))
     parts = []
     if any(means):
@@ -145,53 +147,56 @@ def _curves_section(trials: Trials, configurations: Sequence[Configuration]) -> 
         what += "; dotted ones did not end, red ones diverged." if others else "."
         parts.append(_section("Learning curves of all trials", _side_by_side(single), what))
     else:
-        none = f"No trial has measured {escape(trials.metric)} or its training loss twice."
+        none = f"No trial has measured {escape(trials.metric)} or a training loss twice."
         parts.append(_section("Learning curves", f'<div class="none">{none}</div>'))
     return "\n".join(parts)
 
 
-def _settings_section(trials: Trials) -> str:
+def _settings_sections(trials: Trials) -> str:
     importance = importance_of(trials)
-    if importance.axes:
-        chart = setting_charts.importance_bars(importance)
-        text = (
-            f"How much of the variance of {trials.metric} each setting explains, among the "
-            f"{importance.num_trials} complete trials: Optuna's {EVALUATOR} evaluator. It says "
-            "nothing about settings and ranges that were not tried."
-        )
-        if any(axis.path == SEED for axis in importance.axes):
-            text += " The seed's bar shows what chance amounts to."
-        parts = [_section("Importance of settings", _chart("", chart, "importance"), text)]
-    else:
-        none = f'<div class="none">{escape(importance.missing)}</div>'
-        parts = [_section("Importance of settings", none)]
-    ended = [trial for trial in trials.trials if score(trial) is not None]
-    axes = axes_of(ended, (SEED,))
-    # The most important ones, the last beside the value.
-    order = [axis.path for axis in importance.axes]
-    if order:
-        axes.sort(key=lambda axis: order.index(axis.path))
-    chosen = axes[: setting_charts.MAX_AXES]
-    if not chosen:
-        return "\n".join(parts)
+    axes = axes_by_importance(trials, importance)
+    parts = [_parallel_section(trials, axes), _importance_section(trials, importance)]
+    return "\n".join([*parts, _slices_section(trials, axes)])
+
+
+def _parallel_section(trials: Trials, axes: Sequence[Axis]) -> str:
+    shown_ones = axes[: setting_charts.MAX_AXES]
+    if not shown_ones:
+        return ""
     text = "Drag along an axis to select trials; drag an axis's name to move it."
-    if len(axes) > len(chosen):
-        text += f" The first {len(chosen)} of {len(axes)} settings."
-    chart = setting_charts.parallel_coordinates(trials, chosen)
-    parts.insert(0, _section("Parallel coordinates", _chart("", chart, "parallel"), text))
-    return "\n".join(parts)
+    text += _left_out(len(axes), len(shown_ones))
+    chart = setting_charts.parallel_coordinates(trials, shown_ones)
+    return _section("Parallel coordinates", _chart("", chart, "parallel"), text)
 
 
-def _slices_section(trials: Trials) -> str:
-    figures = setting_charts.slices(trials)
+def _importance_section(trials: Trials, importance: Importance) -> str:
+    title = "Importance of settings"
+    if not importance.axes:
+        return _section(title, f'<div class="none">{escape(importance.missing)}</div>')
+    what = f"the logarithm of {trials.metric}" if importance.of_logarithm else trials.metric
+    text = (
+        f"How much of the variance of {what} each setting explains, among the "
+        f"{importance.num_trials} complete trials: Optuna's {EVALUATOR} evaluator. It says "
+        "nothing about settings and ranges that were not tried."
+    )
+    if any(axis.path == SEED for axis in importance.axes):
+        text += " The seed's bar shows what chance amounts to."
+    chart = setting_charts.importance_bars(importance)
+    return _section(title, _chart("", chart, "importance"), text)
+
+
+def _slices_section(trials: Trials, axes: Sequence[Axis]) -> str:
+    figures = setting_charts.slices(trials, axes[: setting_charts.MAX_SLICES])
     if not figures:
         return ""
-    found = [
-        _chart(path, figure, f"slice_{place}")
-        for place, (path, figure) in enumerate(figures.items())
-    ]
+    found = [_chart("", figure, f"slice_{place}") for place, figure in enumerate(figures.values())]
     text = "A point a complete trial; diamonds are means over all trials with that value."
+    text += _left_out(len(axes), len(figures))
     return _section("Slices", f'<div class="three">{"".join(found)}</div>', text)
+
+
+def _left_out(there_are: int, shown_ones: int) -> str:
+    return f" {shown_ones} of {there_are} settings are shown." if there_are > shown_ones else ""
 
 
 def _told(configuration: Configuration, among: Sequence[Configuration]) -> str:

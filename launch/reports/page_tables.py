@@ -1,7 +1,7 @@
 """The tables of the page, which sort by a click on a heading."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -75,13 +75,13 @@ def configurations_table(
         rows.append(
             [
                 Cell(f"{swatch(place) if own else ''}{place + 1}", str(place)),
-                Cell(mean, _key(found and found.mean), "number"),
+                Cell(mean, _key(found.mean if found else None), "number"),
                 number_cell(found.n if found else 0),
                 *(setting_cell(each.settings, path) for path in paths),
-                Cell(interval, _key(found and found.half_width), "number"),
-                number_cell(found and found.std, ".2g"),
-                number_cell(found and found.smallest),
-                number_cell(found and found.largest),
+                Cell(interval, _key(found.half_width if found else None), "number"),
+                number_cell(found.std if found else None, ".2g"),
+                number_cell(found.smallest if found else None),
+                number_cell(found.largest if found else None),
                 number_cell(each.without_value),
             ]
         )
@@ -108,7 +108,7 @@ def failures_table(failed: Sequence[Trial], folder: Path) -> str:
 
 
 def table(
-    heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], marked: set[int] = frozenset()
+    heads: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], marked: Collection[int] = ()
 ) -> str:
     """A table of headings, each with a hint, and rows of cells, of which some are marked."""
     numeric = [all(row[column].style == "number" for row in rows) for column in range(len(heads))]

@@ -49,6 +49,7 @@ def is_locked(workdir: Path) -> bool:
     except OSError:
         return False
     try:
+        # Shared, and given back at once: two reports do not take each other for a run.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno in (errno.EWOULDBLOCK, errno.EACCES)

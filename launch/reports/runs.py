@@ -27,7 +27,12 @@ NO_HYPERPARAMETERS = re.compile(
     r"|evaluations\.[^.]+\.(every|batch_size)|probes\.[^.]+\.every"
 )
 HANDED_DOWN = re.compile(r"objective\.(.*\.)?dtype")
-MODE_OF = {"loss": "min", "error": "min", "perplexity": "min", "accuracy": "max"}
+MODE_OF: Mapping[str, Mode] = {
+    "loss": "min",
+    "error": "min",
+    "perplexity": "min",
+    "accuracy": "max",
+}
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,11 @@ def read_runs(
 
 def with_metric(trials: Trials, metric: str | None, mode: Mode | None) -> Trials:
     """The same trials compared by another metric of their runs. Raises UserError as `read_runs`."""
+    if metric is None or metric == trials.metric:
+        return replace(trials, mode=mode or trials.mode)
     workdirs = list(dict.fromkeys(trial.workdir for trial in trials.trials))
     files = [workdir / "config.json" for workdir in workdirs]
     configs = [read_json(file) for file in files if file.is_file()]
-    if metric is None or metric == trials.metric:
-        return replace(trials, mode=mode or trials.mode)
     metric, mode = choose_metric(configs, workdirs, metric, mode)
     changed = [
         replace(trial, value=_newest(rows_with(trial.workdir, metric), metric, trial))

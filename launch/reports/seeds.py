@@ -60,9 +60,9 @@ def summarize(values: Sequence[float]) -> Summary | None:
 
 def student_factor(n: int) -> float:
     """Half the width of the interval of the mean of n > 1 values, in standard deviations."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) / math.sqrt(n)
+    return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) / math.sqrt(n)
 
 
 def over_seeds(trials: Trials) -> list[Configuration]:

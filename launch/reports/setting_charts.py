@@ -1,5 +1,6 @@
 """How the value depends on the settings: parallel coordinates, importance, slices."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -7,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from launch.reports import charts
-from launch.reports.axes import MAX_TICKS, Axis, axes_of, log_ticks, ticks
+from launch.reports.axes import MAX_TICKS, Axis, log_ticks, ticks, with_ends
 from launch.reports.importance import EVALUATOR, Importance
 from launch.reports.seeds import SEED
-from launch.reports.values import score, shown
+from launch.reports.values import score, shown, wants_logarithm
 from launch.trials import Trial, Trials
 
-MAX_AXES = 10
+MAX_AXES, MAX_SLICES, MAX_SLICE_TICKS = 10, 18, 5
 
 
 def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
@@ -27,20 +28,12 @@ def parallel_coordinates(trials: Trials, axes: Sequence[Axis]) -> Any:
     sign = 1 if trials.mode == "max" else -1
     # The best come last and lie above the others.
     order = sorted(range(len(values)), key=lambda row: sign * values[row])
-    ends = charts.colour_range(values, trials.mode)
-    dimensions = [_dimension(axis, order) for axis in axes]
-    low, high = min(values), max(values)
-    marks = ticks(low, high)
-    dimensions.append(
-        {
-            "label": charts.text(trials.metric),
-            "values": [values[row] for row in order],
-            "tickvals": marks,
-            "ticktext": [shown(mark) for mark in marks],
-        }
-    )
+    logarithmic = wants_logarithm(values, trials.mode)
+    value_axis = Axis(trials.metric, trials.metric, "log" if logarithmic else "linear", (*values,))
+    dimensions = [_dimension(axis, order) for axis in (*axes, value_axis)]
     line: dict[str, Any] = {"color": charts.SCALE[-1]}
-    if high > low:
+    if len(set(values)) > 1:
+        ends = charts.colour_range(values, trials.mode)
         line = {
             "color": [values[row] for row in order],
             "cmin": ends[0],
@@ -100,11 +93,11 @@ def importance_bars(importance: Importance) -> Any:
     return figure
 
 
-def slices(trials: Trials) -> dict[str, Any]:
+def slices(trials: Trials, axes: Sequence[Axis]) -> dict[str, Any]:
     """A figure a setting: every complete trial's value over it, and where values of the setting
-    repeat, their mean."""
+    repeat, their mean. `axes` are those of the complete trials."""
     ended = [trial for trial in trials.trials if score(trial) is not None]
-    return {axis.path: _slice(trials, ended, axis) for axis in axes_of(ended, (SEED,))}
+    return {axis.path: _slice(trials, ended, axis) for axis in axes}
 
 
 def _slice(trials: Trials, ended: Sequence[Trial], axis: Axis) -> Any:
@@ -162,15 +155,32 @@ def _slice(trials: Trials, ended: Sequence[Trial], axis: Axis) -> Any:
 
 
 def _x_axis(axis: Axis) -> dict[str, Any]:
+    own = _own_marks(axis)
+    if own:
+        kind = {"type": "log"} if axis.kind == "log" else {}
+        return {**kind, "tickvals": own, "ticktext": [shown(mark) for mark in own], "tickangle": 0}
     if axis.kind == "log":
-        return charts.log_axis(min(axis.places), max(axis.places))
+        return charts.log_axis(min(axis.places), max(axis.places), limit=MAX_SLICE_TICKS) | {
+            "tickangle": 0
+        }
     if axis.kind == "category":
         return {
             "tickvals": list(range(len(axis.categories))),
             "ticktext": [charts.text(category) for category in axis.categories],
             "range": [-0.5, len(axis.categories) - 0.5],
         }
-    return {"tickformat": "~g"}
+    return {"tickformat": "~g", "nticks": 6, "tickangle": 0}
+
+
+def _own_marks(axis: Axis) -> list[float]:
+    """The values of a grid's setting, where they are few and lie apart: better than round ones."""
+    marks = sorted(set(axis.places))
+    if axis.kind == "category" or len(marks) > MAX_SLICE_TICKS:
+        return []
+    places = [math.log(mark) for mark in marks] if axis.kind == "log" else marks
+    room = (places[-1] - places[0]) / (2 * MAX_SLICE_TICKS)
+    apart = all(right - left >= room for left, right in itertools.pairwise(places))
+    return marks if apart else []
 
 
 def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
@@ -179,16 +189,15 @@ def _dimension(axis: Axis, order: Sequence[int]) -> dict[str, Any]:
     low, high = min(values), max(values)
     if axis.kind == "category":
         marks = [float(place) for place in range(len(axis.categories))]
-        texts = [charts.text(category) for category in axis.categories]
+        texts = list(axis.categories)  # plotly takes no tags in these
     elif axis.kind == "log":
-        marks = [math.log10(tick) for tick in log_ticks(low, high)]
-        texts = [shown(tick) for tick in log_ticks(low, high)]
         values = [math.log10(value) for value in values]
+        round_ones = [math.log10(tick) for tick in _own_marks(axis) or log_ticks(low, high)]
+        marks = with_ends(round_ones, min(values), max(values))
+        texts = [f"{10**mark:.3g}" for mark in marks]
     else:
-        marks = sorted(set(values))
-        if len(marks) > MAX_TICKS:
-            marks = ticks(low, high)
-        texts = [shown(mark) for mark in marks]
+        marks = _own_marks(axis) or with_ends(ticks(low, high), low, high)
+        texts = [f"{mark:.6g}" if axis.whole else f"{mark:.4g}" for mark in marks]
     return {
         "label": charts.text(axis.label),
         "values": values,

@@ -18,6 +18,7 @@ a { color: #2f5d9f; text-decoration: none; } a:hover { text-decoration: underlin
 .big { font-size: 26px; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; }
 .big small { font-size: 14px; font-weight: 400; color: var(--soft); }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 0 12px; margin: 8px 0 0; }
+.card dl { max-height: 250px; overflow: auto; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .states { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 8px; }
 .state { border-radius: 10px; padding: 0 9px; font-size: 12px; line-height: 20px;

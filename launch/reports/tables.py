@@ -71,7 +71,7 @@ def _of_one_type(values: Sequence[Any]) -> list[Any]:
         return list(values)
     if kinds <= {int} and all(abs(value) < 2**63 for value in values if value is not None):
         return list(values)
-    if kinds <= {int, float}:
+    if float in kinds and kinds <= {int, float}:
         return [None if value is None else float(value) for value in values]
     return [
         value if value is None or isinstance(value, str) else encode_json(value) for value in values

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from launch.trials import Trial, Trials
+from launch.trials import Mode, Trial, Trials
 from research.engine.config import to_plain
 from research.engine.files import encode_json
 
+# A loss whose largest value is so many times its smallest is seen by its logarithm.
+LOGARITHMIC_FROM = 20
 STATES = ("complete", "running", "waiting", "pruned", "diverged", "failed")
 
 
@@ -38,7 +40,7 @@ def best_of(trials: Trials) -> Trial | None:
 
 def counts_by_state(trials: Trials) -> dict[str, int]:
     """How many trials are in each state that occurs."""
-    counts = Counter(trial.state for trial in trials.trials)
+    counts: Counter[str] = Counter(trial.state for trial in trials.trials)
     return {state: counts[state] for state in STATES if counts[state]}
 
 
@@ -88,6 +90,13 @@ def with_error(mean: float, half_width: float | None) -> str:
     if abs(mean) >= 1e5 or decimals > 8:
         return f"{mean:.4g} ± {half_width:.2g}"
     return f"{mean:.{max(0, decimals)}f} ± {half_width:.{max(0, decimals)}f}"
+
+
+def wants_logarithm(values: Iterable[float], mode: Mode) -> bool:
+    """Whether a metric is better seen by its logarithm: a loss that spans more than a decade."""
+    finite = [value for value in values if math.isfinite(value)]
+    wide = bool(finite) and min(finite) > 0 and max(finite) > LOGARITHMIC_FROM * min(finite)
+    return wide and mode == "min"
 
 
 def natural(text: str) -> list[tuple[str, int]]:
