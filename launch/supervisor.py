@@ -22,6 +22,7 @@ _POLL_SECONDS = 0.05
 # How long the others may show that they have the same trouble, or the true one.
 _SETTLE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
+_UNSAVED = "Stopped; the same command goes on from what was saved last."
 _HEADING = "--- attempt "
 _TAIL_LINES, _TAIL_BYTES = 20, 1 << 16
 
@@ -45,13 +46,13 @@ class End:
 
     def __str__(self) -> str:
         if self.code >= 0:
-            return f"process {self.process} ended with exit code {self.code}"
+            return f"Process {self.process} ended with exit code {self.code}"
         try:
             name = signal.Signals(-self.code).name
         except ValueError:
             name = f"signal {-self.code}"
         hint = ", by hand or because memory ran out" if name == "SIGKILL" else ""
-        return f"process {self.process} was killed ({name}{hint})"
+        return f"Process {self.process} was killed ({name}{hint})"
 
 
 def supervise(
@@ -88,9 +89,10 @@ def supervise(
                 _show_tail(first, team, ends)
                 return first.code
             if stop.count or codes <= {DONE, STOPPED}:
-                _say(_how_stopped(codes))
+                if not codes <= {DONE, STOPPED}:  # else they have said so themselves
+                    _say(_UNSAVED)
                 return STOPPED
-            _say(f"\n{str(first).capitalize()}.")
+            _say(f"\n{first}.")
             _show_tail(first, team, ends)
             now = progress()
             if now > reached:
@@ -105,7 +107,7 @@ def supervise(
                 "one gets further."
             )
             if not stop.sleep(pause):
-                _say(_how_stopped(set()))
+                _say(_UNSAVED)
                 return STOPPED
 
 
@@ -120,7 +122,7 @@ class _StopRequests:
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             # nohup has SIGHUP ignored, and it stays so.
-            if signal.getsignal(number) != signal.SIG_IGN:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -198,12 +200,6 @@ def _culprit(ends: Sequence[End]) -> End:
     final = [end for end in ends if end.code in _FINAL]
     died = [end for end in ends if end.code not in (DONE, STOPPED)]
     return [*final, *died, *ends][0]
-
-
-def _how_stopped(codes: set[int]) -> str:
-    if codes and codes <= {DONE, STOPPED}:
-        return "Stopped; the same command goes on."
-    return "Stopped; the same command goes on from what was saved last."
 
 
 def _show_tail(end: End, commands: Sequence[Command], ends: Sequence[End]) -> None:
