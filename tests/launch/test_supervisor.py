@@ -114,6 +114,19 @@ def test_a_mistake_comes_before_what_it_causes(tmp_path):
     assert supervise(team(tmp_path, *programs)) == 2
 
 
+@pytest.mark.parametrize(
+    "follows",
+    [
+        "time.sleep(0.4); sys.exit(2)",  # as a checkpoint fails that the other was writing, too
+        f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(2)); {WAIT}",
+    ],
+)
+def test_a_mistake_that_comes_of_another_being_killed_is_none(tmp_path, follows):
+    killed = "if starts == 1: time.sleep(0.2); os.kill(os.getpid(), signal.SIGKILL)"
+    assert supervise(team(tmp_path, f"if starts == 1: {follows}", killed)) == 0
+    assert all(len(pids(tmp_path, index)) == 2 for index in range(2))
+
+
 def test_the_first_to_die_is_to_blame(tmp_path, capfd):
     follows = f"""
 while not Path("{tmp_path}/1.py.starts").exists() or not Path("{tmp_path}/died").exists():
