@@ -40,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         "Train with several processes on this host, restarted if one dies.",
         _EXAMPLES,
     )
+    parser.usage = f"{parser.prog} --processes N [OPTIONS] -- FLAGS_OF_RESEARCH_TRAIN"
     parser.add_argument("--processes", type=_positive, required=True, metavar="N", help="how many")
     parser.add_argument(
         "--devices_per_process", type=_positive, metavar="N", help="CPU devices; default 1"
