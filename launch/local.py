@@ -40,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         "Train with several processes on this host, restarted if one dies.",
         _EXAMPLES,
     )
+    parser.usage = f"{parser.prog} --processes N [OPTIONS] -- FLAGS_OF_RESEARCH_TRAIN"
     parser.add_argument("--processes", type=_positive, required=True, metavar="N", help="how many")
     parser.add_argument(
         "--devices_per_process", type=_positive, metavar="N", help="CPU devices; default 1"
@@ -122,9 +123,6 @@ def process_environments(
     """
     # What a process printed last is in its log, however it ended.
     added = {"PYTHONUNBUFFERED": "1"}
-    if num_processes > 1:
-        # JAX's own service would swallow a SIGTERM that comes before the first step.
-        added["JAX_ENABLE_PREEMPTION_SERVICE"] = "0"
     gpus = visible_gpus(environment)
     if cpu_devices is not None:
         if gpus:

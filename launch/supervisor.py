@@ -21,6 +21,7 @@ _POLL_SECONDS = 0.05
 # How long the others may show that they have the same trouble, or the true one.
 _SETTLE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
+_UNSAVED = "Stopped; the same command goes on from what was saved last."
 _HEADING = "--- attempt "
 _TAIL_LINES, _TAIL_BYTES = 20, 1 << 16
 
@@ -37,20 +38,22 @@ class Command:
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended; a negative code is the signal that killed it."""
+    """How a process ended; a negative code is the signal that killed it. `asked` says whether it
+    had been told to end."""
 
     process: int
     code: int
+    asked: bool = False
 
     def __str__(self) -> str:
         if self.code >= 0:
-            return f"process {self.process} ended with exit code {self.code}"
+            return f"Process {self.process} ended with exit code {self.code}"
         try:
             name = signal.Signals(-self.code).name
         except ValueError:
             name = f"signal {-self.code}"
         hint = ", by hand or because memory ran out" if name == "SIGKILL" else ""
-        return f"process {self.process} was killed ({name}{hint})"
+        return f"Process {self.process} was killed ({name}{hint})"
 
 
 def supervise(
@@ -87,9 +90,10 @@ def supervise(
                 _show_tail(first, team, ends)
                 return first.code
             if stop.count or codes <= {DONE, STOPPED}:
-                _say(_how_stopped(codes))
+                if not codes <= {DONE, STOPPED}:  # else they have said so themselves
+                    _say(_UNSAVED)
                 return STOPPED
-            _say(f"\n{str(first).capitalize()}.")
+            _say(f"\n{first}.")
             _show_tail(first, team, ends)
             now = progress()
             if now > reached:
@@ -104,7 +108,7 @@ def supervise(
                 "one gets further."
             )
             if not stop.sleep(pause):
-                _say(_how_stopped(set()))
+                _say(_UNSAVED)
                 return STOPPED
 
 
@@ -132,7 +136,7 @@ def _watch(children: Sequence[Child], grace: float, stop: StopRequests) -> list[
     died: float | None = None
     terminated = False
     while True:
-        ends += _new_ends(children, ends)
+        ends += _new_ends(children, ends, terminated)
         if len(ends) == len(children):
             return ends
         now = time.monotonic()
@@ -144,7 +148,7 @@ def _watch(children: Sequence[Child], grace: float, stop: StopRequests) -> list[
                 _say("Killing all.")
             for child in children:
                 child.kill()
-            return ends + _new_ends(children, ends)
+            return ends + _new_ends(children, ends, asked=True)
         if not terminated and (stop.count or (died and now - died > _SETTLE_SECONDS)):
             terminated = True
             if stop.count:
@@ -154,30 +158,28 @@ def _watch(children: Sequence[Child], grace: float, stop: StopRequests) -> list[
         time.sleep(_POLL_SECONDS)
 
 
-def _new_ends(children: Sequence[Child], known: Sequence[End]) -> list[End]:
+def _new_ends(children: Sequence[Child], known: Sequence[End], asked: bool) -> list[End]:
     seen = {end.process for end in known}
     codes = [(index, child.poll()) for index, child in enumerate(children) if index not in seen]
-    found = [End(index, code) for index, code in codes if code is not None]
+    found = [End(index, code, asked) for index, code in codes if code is not None]
     # Of several at once, those that fail because another is gone come last.
     return sorted(found, key=lambda end: (end.code == -signal.SIGABRT, end.code == UNEXPECTED))
 
 
 def _culprit(ends: Sequence[End]) -> End:
-    """The one to blame: the first to die, but for one that says what a restart does not mend."""
-    final = [end for end in ends if end.code in _FINAL]
+    """The one to blame: the first to die by itself. Its trouble may come from another that says
+    what a restart does not mend; but where it was killed, it is the others' that comes from it."""
     died = [end for end in ends if end.code not in (DONE, STOPPED)]
-    return [*final, *died, *ends][0]
-
-
-def _how_stopped(codes: set[int]) -> str:
-    if codes and codes <= {DONE, STOPPED}:
-        return "Stopped; the same command goes on."
-    return "Stopped; the same command goes on from what was saved last."
+    own = [end for end in died if not end.asked] or died or list(ends)
+    if own[0].code < 0 and own[0].code != -signal.SIGABRT:
+        return own[0]
+    return next((end for end in own if end.code in _FINAL), own[0])
 
 
 def _show_tail(end: End, commands: Sequence[Command], ends: Sequence[End]) -> None:
     """Prints the end of its log, where the first process has not printed the same."""
-    if end.process == 0 or (end.code in _FINAL and End(0, end.code) in ends):
+    told = any(other.process == 0 and other.code == end.code for other in ends)
+    if end.process == 0 or (end.code in _FINAL and told):
         return
     log = commands[end.process].log
     with suppress(OSError), open(log, "rb") as file:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, final
 
@@ -143,6 +144,8 @@ def start_jax(arguments: argparse.Namespace | None = None) -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # JAX's own service would swallow a SIGTERM that comes before the first step.
+    jax.config.update("jax_enable_preemption_service", False)
     if arguments is None:
         return
     given = (arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -169,6 +172,7 @@ def start_jax(arguments: argparse.Namespace | None = None) -> None:
 
 def main(command: Callable[[Sequence[str]], int]) -> None:
     """Runs a command on the process's arguments and exits with its code."""
+    code = UNEXPECTED
     try:
         code = command(sys.argv[1:])
     except UserError as error:
@@ -185,4 +189,19 @@ def main(command: Callable[[Sequence[str]], int]) -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
+    except Exception:
+        if not _one_of_several():
+            raise
+        traceback.print_exc()
+    if code not in (DONE, STOPPED) and _one_of_several():
+        # JAX would wait for the other processes, which do not know yet: minutes, or for ever.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
+
+
+def _one_of_several() -> bool:
+    """Whether JAX has joined this process with others."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()

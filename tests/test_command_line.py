@@ -174,6 +174,26 @@ def test_processes_that_cannot_find_each_other(arguments, message, monkeypatch):
         command_line.start_jax(made.parse_args(arguments))
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UserError("bad"), 2), (NonFiniteError(3, {"loss": "nan"}), 3), (RuntimeError("broken"), 1)],
+)
+def test_one_of_several_processes_that_fails_ends_at_once(error, code, monkeypatch, capsys):
+    """JAX's own end would wait for the others, which do not know yet."""
+
+    def fail(_):
+        raise error
+
+    def leave(number):
+        raise SystemExit(f"left with {number}")
+
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr("os._exit", leave)
+    with pytest.raises(SystemExit, match=f"left with {code}"):
+        command_line.main(fail)
+    assert str(error) in capsys.readouterr().err
+
+
 def test_help_and_usage_need_no_jax():
     """What a mistyped option costs is the start of Python."""
     names = ("jax", "flax", "numpy")
