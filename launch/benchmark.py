@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launch.option_values import positive
 from research import command_line
-from research.command_line import DONE, positive
+from research.command_line import DONE
 from research.errors import UserError
 
 _EXAMPLES = """examples:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from launch.option_values import not_negative, positive
 from launch.train_flags import TrainFlags, read_train_flags, split_flags
 from research import command_line
 from research.command_line import DONE
@@ -41,13 +42,13 @@ def run(arguments: Sequence[str]) -> int:
         _EXAMPLES,
     )
     parser.usage = f"{parser.prog} --processes N [OPTIONS] -- FLAGS_OF_RESEARCH_TRAIN"
-    parser.add_argument("--processes", type=_positive, required=True, metavar="N", help="how many")
+    parser.add_argument("--processes", type=positive, required=True, metavar="N", help="how many")
     parser.add_argument(
-        "--devices_per_process", type=_positive, metavar="N", help="CPU devices; default 1"
+        "--devices_per_process", type=positive, metavar="N", help="CPU devices; default 1"
     )
     parser.add_argument(
         "--max_restarts",
-        type=_count,
+        type=not_negative,
         default=3,
         metavar="N",
         help="restarts in a row without a newer checkpoint; default 3",
@@ -166,20 +167,6 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("", 0))
         return int(listener.getsockname()[1])
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return number
 
 
 def _seconds(text: str) -> float:

@@ -183,7 +183,9 @@ def _make(
             planned,
             machine,
             lambda each: commands.run(
-                [sys.executable, "-m", "research.train", *each.arguments], over
+                [sys.executable, "-m", "research.train", *each.arguments],
+                each.folder / "output.log",
+                over,
             ),
             over,
             lambda text: print(f"{text} ({clock(elapsed())}{of_budget})", flush=True),

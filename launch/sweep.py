@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.option_values import positive
 from research import command_line
-from research.command_line import DONE, STOPPED, positive
+from research.command_line import DONE, STOPPED
 from research.errors import UserError
 
 _EXAMPLES = """a search space stands in the config file, beside get_config():

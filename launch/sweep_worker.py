@@ -6,8 +6,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from launch.option_values import positive
 from research import command_line
-from research.command_line import DONE, STOPPED, positive
+from research.command_line import DONE, STOPPED
 
 _EXAMPLES = """examples:
   python -m launch.sweep_worker --sweepdir sweeps/digits

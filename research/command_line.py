@@ -101,14 +101,6 @@ def add_distributed(parser: Parser) -> None:
     group.add_argument("--process_id", type=int)
 
 
-def positive(text: str) -> int:
-    """An option's type: an int of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return number
-
-
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Arguments without those of the form --config.PATH=VALUE or --config.PATH VALUE, and these.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from launch.interval import mean_and_interval
+from launch.reports.seeds import summarize
 from research.engine.checks import check, setting
 from research.engine.experiment import Reference
 from research.engine.files import read_json, write_json
@@ -52,7 +52,8 @@ class Result:
     @property
     def mean_and_interval(self) -> tuple[float | None, float | None]:
         """The mean over the finished seeds, and half of its 95 % interval from two seeds on."""
-        return mean_and_interval(self.values) if self.values else (None, None)
+        summary = summarize(self.values)
+        return (summary.mean, summary.half_width) if summary else (None, None)
 
     @property
     def seconds(self) -> float | None:

@@ -79,7 +79,7 @@ def reason_for(ended: Ended, data_dir: Path) -> str:
     """Why a run did not come to its end, in a line that holds no path of this machine's data."""
     if ended.stopped:
         return ended.stopped
-    lines = [line for line in ended.errors.strip().splitlines() if line.strip()]
+    lines = [line for line in ended.output.strip().splitlines() if line.strip()]
     if ended.code == MISTAKE:
         told = [line for line in lines if line.startswith("Error: ")] or lines[-1:] or ["Error"]
         message = told[-1].removeprefix("Error: ")

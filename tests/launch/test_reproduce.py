@@ -100,7 +100,7 @@ def test_told_to_stop_it_writes_what_there_is(family, monkeypatch):
 def test_runs_that_fail_are_named_and_tell_by_the_code(family, monkeypatch, capsys):
     write_config(family, "a")
 
-    def failing(commands, command, over):
+    def failing(commands, command, log, over):
         return Ended(1, "ValueError: so it is\n", 1.0)
 
     monkeypatch.setattr("launch.reproduction.child.Commands.run", failing)

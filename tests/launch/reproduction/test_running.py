@@ -153,7 +153,7 @@ time.sleep(60)
 """
 
 
-def test_commands_pass_ctrl_c_on(tmp_path, monkeypatch, capsys):
+def test_commands_pass_ctrl_c_on(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
 
     def interrupt():
@@ -165,11 +165,12 @@ def test_commands_pass_ctrl_c_on(tmp_path, monkeypatch, capsys):
         threading.Thread(target=interrupt).start()
         ended = commands.run(
             [sys.executable, "-c", WAITS, "saves"],
+            tmp_path / "log",
             lambda: "interrupted" if commands.interrupted else "",
         )
     assert (ended.code, ended.stopped) == (STOPPED, "interrupted")
-    assert ended.errors == f"told by {int(signal.SIGINT)}\n", "once: the second would end it"
-    assert "told by" in capsys.readouterr().err
+    assert ended.output == f"told by {int(signal.SIGTERM)}\n", "once: the second would end it"
+    assert "told by" in capfd.readouterr().out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -178,6 +179,7 @@ def test_commands_that_do_not_stop_are_killed(tmp_path, monkeypatch):
     with Commands(grace=0.1) as commands:
         ended = commands.run(
             [sys.executable, "-c", WAITS, "stays"],
+            tmp_path / "log",
             lambda: "budget" if Path("ready").exists() else "",
         )
     assert (ended.code, ended.stopped) == (-signal.SIGKILL, "budget")
