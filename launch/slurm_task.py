@@ -37,6 +37,9 @@ def run_task(command: Sequence[str]) -> NoReturn:
     if asked:
         process.send_signal(signal.SIGUSR2)
     code = process.wait()
+    # Nor is this process, which has yet to tell the code, ended by a signal that comes late.
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     if code < 0:
         print(f"Ended by {signal.Signals(-code).name}.", file=sys.stderr, flush=True)
         code = STOPPED if asked else 128 - code

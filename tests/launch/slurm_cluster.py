@@ -1,6 +1,7 @@
 """A Slurm cluster of two nodes on this host: `python tests/launch/slurm_cluster.py` starts one and
 says how to use it; Ctrl-C, or the end of what it reads, ends it with all that runs on it."""
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 NODES = ("127.0.0.1", "127.0.0.2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 START_SECONDS = 30
+PR_SET_PDEATHSIG = 1
 
 # `urgent` takes its nodes from `main`. A requeued job waits `cred_expire` seconds.
 CONFIG = """
@@ -134,6 +136,7 @@ def _start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
             stderr=log,
             cwd=folder,
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
     deadline = time.monotonic() + START_SECONDS
     while name == "munged" and not (folder / "munge.socket").exists():
@@ -142,6 +145,11 @@ def _start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
             raise CannotStartError(f"munged: {_last_lines(folder / 'munged.log')}")
         time.sleep(0.02)
     return process
+
+
+def _die_with_parent() -> None:
+    """Has the kernel end this process when its parent is killed before it could."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_for_nodes(folder: Path, environment: Mapping[str, str]) -> None:
