@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,11 +98,10 @@ def script(
     command: Sequence[str], count: int, resources: Resources, log_dir: Path, name: str
 ) -> str:
     """The sbatch script that `submit` would submit; needs no Slurm."""
-    from submitit.slurm.slurm import _make_sbatch_string
-
+    submitit = _import_submitit()
     log_dir = log_dir.absolute()
     task = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(log_dir))}"
-    return _make_sbatch_string(
+    return submitit.slurm.slurm._make_sbatch_string(
         command=task,
         folder=log_dir,
         map_count=count if count > 1 else None,
@@ -117,15 +117,14 @@ def submit(
     Raises:
       UserError: without Slurm, for what sbatch refuses, and for a folder that cannot be written.
     """
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
     for program in ("sbatch", "srun"):
         if shutil.which(program) is None:
             raise UserError(
                 f"{program} is not on PATH: run this on a host of a Slurm cluster, or look at what "
                 "would be submitted with --dry_run"
             )
+    submitit = _import_submitit()
+    refused = (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError)
     log_dir = log_dir.absolute()
     with _clean_folder(log_dir), _outside_job():
         executor = submitit.SlurmExecutor(log_dir)
@@ -134,7 +133,7 @@ def submit(
             # submitit prints what sbatch says, besides raising it.
             with contextlib.redirect_stderr(io.StringIO()):
                 jobs = executor.map_array(slurm_task.run_task, [tuple(command)] * count)
-        except (FailedJobError, FailedSubmissionError) as error:
+        except refused as error:
             raise UserError(f"sbatch refuses: {_told(str(error), 'sbatch')}") from None
     return tuple(Job(job.job_id, log_dir) for job in jobs)
 
@@ -157,6 +156,21 @@ def cancel(jobs: Sequence[Job]) -> None:
     """
     if jobs:
         _call("scancel", "--quiet", *(job.job_id for job in jobs))
+
+
+def _import_submitit() -> Any:
+    """The library, which unless told not to closes every logging handler of the process."""
+    name = "SUBMITIT_LOG_LEVEL"
+    before = os.environ.get(name)
+    os.environ[name] = "NOCONFIG"
+    try:
+        import submitit
+
+        return submitit
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _parameters(count: int, resources: Resources, log_dir: Path, name: str) -> dict[str, Any]:
@@ -287,6 +301,9 @@ def _state(found: tuple[str, str] | None, code: int | None) -> JobState:
 def _meaning(code: int) -> str:
     if code == STOPPED:
         return "stopped after saving; the same command goes on"
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(code - 128).name}"
     return f"ended with exit code {code}"
 
 
