@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a request to save and stop."""
+"""SIGTERM, SIGUSR2 and Ctrl-C as a request to save and stop."""
 
 import os
 import signal
@@ -9,12 +9,17 @@ from typing import Any, Self, final
 import jax
 import numpy as np
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 
 @final
 class StopSignal:
-    """While entered, the first SIGTERM or SIGINT is noted and the second ends the process."""
+    """While entered, SIGTERM, SIGUSR2 and the first Ctrl-C are noted; the second Ctrl-C ends the
+    process.
+
+    SIGTERM may come any number of times: schedulers send it twice within a moment, and SIGKILL to
+    those who take too long.
+    """
 
     def __init__(self) -> None:
         self._seen = False
@@ -37,9 +42,10 @@ class StopSignal:
         return bool(np.any(multihost_utils.process_allgather(np.asarray(self._seen))))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, self._before[signal.SIGINT])
+        if self._seen:
+            return
         self._seen = True
         # Not print: the signal may have come in the middle of one.
         with suppress(OSError):
-            os.write(2, b"\nStopping after this step; once more to stop at once.\n")
-        for each in STOPPING:
-            signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else self._before[each])
+            os.write(2, b"\nStopping after this step; Ctrl-C to stop at once.\n")
