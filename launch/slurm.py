@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.option_values import not_negative, positive
 from launch.train_flags import read_train_flags, split_flags
 from research import command_line
 from research.command_line import DONE, UNEXPECTED
@@ -86,15 +87,15 @@ def run(arguments: Sequence[str]) -> int:
     return _wait(job) if options.wait else DONE
 
 
-def add_resources(parser: command_line.Parser) -> None:
+def add_resources(parser: command_line.Parser, title: str = "resources of a job") -> None:
     """Adds what a job asks for; `read_resources` takes it."""
-    group = parser.add_argument_group("resources of a job")
-    group.add_argument("--nodes", type=_positive, default=1, help="default 1")
-    group.add_argument("--tasks_per_node", type=_positive, default=1, help="processes; default 1")
+    group = parser.add_argument_group(title)
+    group.add_argument("--nodes", type=positive, default=1, help="default 1")
+    group.add_argument("--tasks_per_node", type=positive, default=1, help="processes; default 1")
     group.add_argument(
         "--gpus_per_node", metavar="N", help="a number, or a type and a number: a100:4; default 0"
     )
-    group.add_argument("--cpus_per_task", type=_positive, metavar="N")
+    group.add_argument("--cpus_per_task", type=positive, metavar="N")
     group.add_argument("--mem", metavar="SIZE", help="a node's memory, such as 32G")
     group.add_argument(
         "--time",
@@ -107,14 +108,14 @@ def add_resources(parser: command_line.Parser) -> None:
         group.add_argument(f"--{name}", help=f"the cluster's {name}; default: the cluster's own")
     group.add_argument(
         "--signal_delay",
-        type=_positive,
+        type=positive,
         default=90,
         metavar="SECONDS",
         help="how long before the end of its time a run is told to save and stop; default 90",
     )
     group.add_argument(
         "--max_requeues",
-        type=_not_negative,
+        type=not_negative,
         default=10,
         metavar="N",
         help="how often a job may be started anew; default 10",
@@ -253,20 +254,6 @@ def _minutes(text: str) -> int:
     if seconds == 0:
         raise argparse.ArgumentTypeError("a job needs some time")
     return -(-seconds // 60)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return number
-
-
-def _not_negative(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return number
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.option_values import positive
+from launch.slurm import add_resources, read_resources
 from research import command_line
 from research.command_line import DONE, STOPPED
 from research.errors import UserError
@@ -137,22 +138,24 @@ def make_parser() -> command_line.Parser:
     parser.add_argument(
         "--dry_run", action="store_true", help="check all, print the trials and commands, run none"
     )
+    add_resources(parser, "resources of a worker, for --backend slurm")
     return parser
 
 
 def _run_backend(study: Any, options: argparse.Namespace) -> bool:
     """Whether all trials have ended."""
     from launch.sweeps.display import SweepDisplay
+    from launch.sweeps.jobs import run_jobs
     from launch.sweeps.results import trials_of
     from launch.sweeps.workers import run_workers, worker_command, worker_environments
 
+    command = worker_command(study.folder.absolute(), _per_program(study.specification, options))
     with SweepDisplay(study.specification.trials) as display:
-        return run_workers(
-            study,
-            worker_command(study.folder, _per_program(study.specification, options)),
-            worker_environments(options.workers, _gpus()),
-            lambda: display.update(trials_of(study)),
-        )
+        show = lambda: display.update(trials_of(study))  # noqa: E731
+        if options.backend == "slurm":
+            return run_jobs(study, command, options.workers, read_resources(options), show)
+        environments = worker_environments(options.workers, _gpus())
+        return run_workers(study, command, environments, show)
 
 
 def _gpus() -> list[str]:
@@ -201,6 +204,7 @@ def _finish(study: Any, done: bool) -> int:
 def _show_plan(specification: Any, options: argparse.Namespace) -> int:
     from launch.sweeps.display import settings_in_words
     from launch.sweeps.draw import decode
+    from launch.sweeps.jobs import jobs_script
     from launch.sweeps.study import known_points
     from launch.sweeps.workers import worker_command, worker_environments
 
@@ -212,9 +216,14 @@ def _show_plan(specification: Any, options: argparse.Namespace) -> int:
             print(f"trial {trial}: {settings_in_words(settings)}")
     if specification.sampler == "tpe":
         print(f"{specification.trials} trials, each suggested when its turn comes")
-    command = shlex.join(worker_command(options.sweepdir, _per_program(specification, options)))
+    folder = options.sweepdir.absolute()
+    command = worker_command(folder, _per_program(specification, options))
+    if options.backend == "slurm":
+        print(jobs_script(folder, command, options.workers, read_resources(options)), end="")
+        return DONE
     for environment in worker_environments(options.workers, _gpus()):
-        print(" ".join([*(f"{k}={shlex.quote(v)}" for k, v in environment.items()), command]))
+        added = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+        print(" ".join([*added, shlex.join(command)]))
     return DONE
 
 

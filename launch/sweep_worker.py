@@ -36,11 +36,13 @@ def run(arguments: Sequence[str]) -> int:
 
     from launch.sweeps.specification import read_specification
     from launch.sweeps.study import Study
+    from research.engine.stopping import STOPPING
 
     specification = read_specification(options.sweepdir)
     command_line.start_jax()
-    # Until training notices the signal by itself, between trials, it ends the worker here.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Training notices these by itself; between trials they end the worker here.
+    for number in STOPPING:
+        signal.signal(number, _interrupt)
     study = Study(options.sweepdir, specification)
     try:
         return work(study, options.trials_per_program)

@@ -6,6 +6,7 @@ import math
 import uuid
 from collections.abc import Sequence
 
+from launch.slurm import read_resources
 from launch.sweeps.draw import draw_grid
 from launch.sweeps.space import Sweep, check_sweep
 from launch.sweeps.specification import Asha, Specification
@@ -14,6 +15,11 @@ from research.engine.config_file import read_sweep
 from research.engine.consistency import check_metric_name
 from research.engine.experiment import Experiment
 from research.errors import UserError
+
+_FOR_SLURM = (
+    *("gpus_per_node", "cpus_per_task", "mem", "partition", "account", "qos", "constraint"),
+    "extra",
+)
 
 
 def plan(options: argparse.Namespace, overrides: Sequence[tuple[str, str]]) -> Specification:
@@ -81,6 +87,16 @@ def check_with_data(specification: Specification) -> Specification:
 
 def _check_options(options: argparse.Namespace, sweep: Sweep, experiment: Experiment) -> None:
     vmap = options.backend == "vmap"
+    if options.backend == "slurm":
+        if options.nodes * options.tasks_per_node > 1:
+            raise UserError(
+                "--nodes, --tasks_per_node: a worker is one process; --workers says how many"
+            )
+        read_resources(options)
+    else:
+        for name in _FOR_SLURM:
+            if getattr(options, name):
+                raise UserError(f"--{name}: only --backend slurm asks for resources")
     if options.seed < 0:
         raise UserError(f"--seed={options.seed}: must be at least 0")
     if options.trials_per_program is not None and not vmap:

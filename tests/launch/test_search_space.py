@@ -125,6 +125,14 @@ OPTIONS = {
         ("--trials=4", "--trials_per_program=2"),
         "--trials_per_program: only programs of --backend vmap have several trials",
     ),
+    "resources of no job": (
+        ("--trials=4", "--partition=gpu"),
+        "--partition: only --backend slurm asks for resources",
+    ),
+    "a worker of several processes": (
+        ("--trials=4", "--backend=slurm", "--nodes=2"),
+        "--nodes, --tasks_per_node: a worker is one process",
+    ),
     "a sampler": (("--trials=4", "--sampler=bayes"), "invalid choice: 'bayes'"),
     "an option": (("--trails=4",), "--trails: no such option; did you mean '--trials'?"),
 }

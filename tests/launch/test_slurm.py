@@ -13,16 +13,19 @@ from typing import Any
 
 import pytest
 
-from launch import slurm, slurm_jobs
+from launch import slurm, slurm_jobs, sweep
 from launch.slurm_jobs import Job, JobState, Resources
+from launch.sweeps.results import read_sweep
 from research import command_line
 from research.engine.files import read_json
 from tests import processes
 from tests.commands import run_command
+from tests.launch.sweeps_in_tests import rows_of
 from tests.shrink import arguments
 
 HERE = Path(__file__).parent
 ENGINE = HERE.parent / "engine"
+ROOT = HERE.parents[1]
 TIMEOUT = 250
 
 STOPPED = JobState("failed", "stopped after saving; the same command goes on", 75)
@@ -95,6 +98,11 @@ def run_launcher(given: list[str]) -> None:
     command_line.main(slurm.run)
 
 
+def run_sweep(given: list[str]) -> None:
+    sys.argv = ["sweep", *given]
+    command_line.main(sweep.run)
+
+
 def train_in_two(workdir: Path) -> list[str]:
     """The flags of a run of two processes."""
     overrides = {
@@ -152,6 +160,38 @@ def test_run_on_two_nodes_is_stopped_and_ends_as_an_undisturbed_one_without_slur
     environment = read_json(workdir / "environment.json")
     assert environment["process_count"] == environment["device_count"] == 2
     assert dry.stdout == file.read_text()
+
+
+@pytest.mark.timeout(600)
+def test_sweep_is_ended_by_an_array_one_of_whose_jobs_is_cancelled(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder = tmp_path / "sweep"
+    given = [f"--config={HERE / 'quadratic_config.py'}", f"--sweepdir={folder}", "--trials=6"]
+    sweeper = processes.start(
+        run_sweep, [*given, "--backend=slurm", "--workers=2", "--cpus_per_task=1", "--time=20m"]
+    )
+    try:
+        saved = wait_for(
+            lambda: list(folder.glob("trials/*/checkpoints/20")) or not sweeper.running,
+            lambda: sweeper.log.read_text(),
+            pause=0.01,
+        )
+        assert sweeper.running, sweeper.log.read_text()
+        (file,) = (folder / "slurm").glob("[0-9]*_submission.sh")
+        array = file.name.partition("_")[0]
+        call("scancel", f"{array}_0")
+        code, output = sweeper.wait()
+    finally:
+        sweeper.kill()
+    assert code == 0, output
+    assert saved
+    assert f"Job {array}_0 " in output and "another takes its place" in output, output
+    trials = read_sweep(folder).trials
+    assert [trial.number for trial in trials] == list(range(6))
+    for trial in trials:
+        assert trial.state in ("complete", "diverged"), trial
+        steps = [row["step"] for row in rows_of(trial.workdir) if "loss" in row]
+        assert steps == sorted(set(steps)), f"trial {trial.number} made steps twice"
 
 
 def test_waiting_ends_with_the_code_of_the_run(cluster, tmp_path, capsys):
