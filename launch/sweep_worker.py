@@ -43,11 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     # Training notices these by itself; between trials they end the worker here.
     for number in STOPPING:
         signal.signal(number, _interrupt)
-    study = Study(options.sweepdir, specification)
-    try:
-        return work(study, options.trials_per_program)
-    except KeyboardInterrupt:
-        return STOPPED
+    return work(Study(options.sweepdir, specification), options.trials_per_program)
 
 
 def work(study: Any, trials_per_program: int = 1) -> int:
@@ -66,20 +62,25 @@ def work(study: Any, trials_per_program: int = 1) -> int:
         space = specification.sweep.space
         traced = traced_paths(specification.experiment, space, data_dir)
         kind_of = kind_by_structure(study.settings, traced)
-    while True:
-        if trials_per_program == 1:
-            claims = study.claim()
-            going_on = not claims or run_alone(study, claims[0], data_dir)
-        else:
-            claims = study.claim(trials_per_program, kind_of)
-            going_on = not claims or run_together(study, claims, traced, data_dir)
-        if not claims:
-            return DONE
-        if not going_on:
-            return STOPPED
-        # The next trial's programs are others.
-        jax.clear_caches()
-        gc.collect()
+    claims = []
+    try:
+        while claims := (
+            study.claim() if trials_per_program == 1 else study.claim(trials_per_program, kind_of)
+        ):
+            if trials_per_program == 1:
+                ended = run_alone(study, claims[0], data_dir)
+            else:
+                ended = run_together(study, claims, traced, data_dir)
+            if not ended:
+                return STOPPED
+            # The next trial's programs are others.
+            jax.clear_caches()
+            gc.collect()
+        return DONE
+    except KeyboardInterrupt:
+        for claim in claims:
+            study.leave(claim)
+        return STOPPED
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

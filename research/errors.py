@@ -7,6 +7,10 @@ class UserError(Exception):
     """A bad config, bad usage or bad data: one clear message, no traceback, exit code 2."""
 
 
+class WriteError(UserError):
+    """A folder can't be written, or what is there is damaged: no fault of the experiment's."""
+
+
 class NonFiniteError(Exception):
     """A loss or gradient became NaN or infinite at `step`: exit code 3."""
 

@@ -19,7 +19,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
 
 
-LONG = ("test_distributed", "test_parallel", "test_experiments", "test_resume", "test_train")
+LONG = (
+    *("test_distributed", "test_parallel", "test_experiments", "test_resume", "test_train"),
+    *("test_slurm", "test_sweep_workers", "test_local", "test_sweep", "test_reproduce"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

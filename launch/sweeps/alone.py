@@ -1,5 +1,6 @@
 """One trial as a run of its own."""
 
+import errno
 import math
 import time
 import traceback
@@ -12,11 +13,11 @@ from launch.sweeps.quiet import Quiet
 from launch.sweeps.study import Claim, Study
 from research.engine.actions import Watcher
 from research.engine.config import override
-from research.engine.files import write_atomically
+from research.engine.files import cannot_write, write_atomically
 from research.engine.loop import train
 from research.engine.record import Record
 from research.engine.result import result_of
-from research.errors import NonFiniteError, UserError
+from research.errors import NonFiniteError, UserError, WriteError
 
 
 def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
@@ -46,10 +47,13 @@ def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
     except NonFiniteError as error:
         study.finish(claim, "diverged", reason=str(error), step=error.step)
         return True
+    except WriteError:
+        raise  # another trial would fare no better, and this one can go on
     except UserError as error:
         study.finish(claim, "failed", reason=str(error))
         return True
     except Exception as error:
+        raise_if_full(error, claim.workdir)
         study.finish(claim, "failed", reason=keep_traceback(error, claim.workdir))
         return True
     seconds = time.monotonic() - started
@@ -62,6 +66,12 @@ def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
     state = "complete" if step == total or early else "pruned"
     study.finish(claim, state, value, step=step, seconds=seconds)
     return True
+
+
+def raise_if_full(error: Exception, folder: Path) -> None:
+    """Raises WriteError where an error says that the disk is full, also to orbax or Optuna."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise cannot_write(folder, error) from error
 
 
 def keep_traceback(error: Exception, folder: Path) -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, final
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from launch.sweeps.draw import Params, decode, distributions, draw_grid, draw_random
+from launch.sweeps.journal import open_journal
 from launch.sweeps.specification import Specification
 from research.engine.checkpoint_folder import list_steps
 from research.engine.files import cannot_write
@@ -114,7 +114,8 @@ class Study:
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
         """Notes a value of the metric; whether the pruner ends the trial there."""
-        if step not in self.frozen()[claim.number].intermediate_values:
+        seen = self._storage.get_trial(claim.trial._trial_id).intermediate_values
+        if step not in seen:
             claim.trial.report(value, step)
         return self.specification.pruner is not None and claim.trial.should_prune()
 
@@ -237,8 +238,8 @@ def _for_sampler(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> lis
 
 def _open_storage(folder: Path, url: str | None) -> BaseStorage:
     if url is None:
-        return JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+        return open_journal(folder / "journal.log")
     try:
-        return RDBStorage(url)
+        return optuna.storages.get_storage(url)  # keeps what does not change
     except Exception as error:
         raise UserError(f"--storage: can't open the database: {error}") from error

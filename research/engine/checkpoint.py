@@ -39,7 +39,7 @@ from research.engine.checkpoint_manifest import (
     read_manifest,
     write_manifest,
 )
-from research.errors import UserError
+from research.errors import UserError, WriteError
 
 __all__ = [
     "CheckpointError",
@@ -55,7 +55,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-class CheckpointError(UserError):
+class CheckpointError(WriteError):
     """A checkpoint could not be written, or no undamaged one be found."""
 
 

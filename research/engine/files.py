@@ -13,7 +13,7 @@ from typing import Any, final
 import jax
 import numpy as np
 
-from research.errors import UserError
+from research.errors import UserError, WriteError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -44,7 +44,7 @@ def write_all(descriptor: int, data: bytes) -> None:
         raise
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
+def cannot_write(path: Path, error: OSError) -> WriteError:
     """The error to raise where a file of a run could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         fix = "Free some space there"
@@ -52,7 +52,7 @@ def cannot_write(path: Path, error: OSError) -> UserError:
         fix = "Make the folder writable"
     else:
         fix = "Check the folder"
-    return UserError(
+    return WriteError(
         f"cannot write {path}: {error.strerror}. {fix}, or choose another folder; a run that "
         "has checkpoints goes on from the last one."
     )

@@ -17,7 +17,14 @@ from launch.sweeps.results import read_sweep
 from launch.sweeps.study import Study
 from research.engine.restore import load_run
 from tests.commands import run_command
-from tests.launch.sweeps_in_tests import CONFIG, make_study, rows_of, work, write_config
+from tests.launch.sweeps_in_tests import (
+    CONFIG,
+    make_study,
+    release_locks,
+    rows_of,
+    work,
+    write_config,
+)
 
 ROOT = Path(__file__).parents[2]
 MIXED = {
@@ -122,16 +129,6 @@ def test_a_program_whose_worker_was_stopped_goes_on_from_its_checkpoint(tmp_path
     ):
         assert one.state == other.state
         assert rows_of(one.workdir) == rows_of(other.workdir)
-
-
-def release_locks(folder: Path) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            continue
-        if target.startswith(str(folder)) and target.endswith("/.lock"):
-            os.close(int(name))
 
 
 def test_a_population_ends_with_the_settings_that_it_came_to(tmp_path):

@@ -1,6 +1,7 @@
 """Workers share nothing but the sweep's folder, and may be killed at any time."""
 
 import collections
+import errno
 import os
 import signal
 import time
@@ -12,8 +13,11 @@ import pytest
 from launch import sweep_worker
 from launch.sweeps.results import trials_of
 from launch.sweeps.study import MAX_ATTEMPTS, Study
+from research.engine.files import cannot_write
+from research.engine.record import Record
+from research.errors import WriteError
 from tests import processes
-from tests.launch.sweeps_in_tests import make_study, rows_of, write_config
+from tests.launch.sweeps_in_tests import make_study, release_locks, rows_of, work, write_config
 
 
 def work_when_told(folder: Path, start: Path, die_at: int | None) -> None:
@@ -93,6 +97,35 @@ def test_a_trial_that_was_stopped_or_got_further_is_not_given_up(tmp_path):
         (saved / "manifest.json").touch()
         claim.release()
     assert study.claim()
+
+
+def test_a_full_disk_ends_the_worker_and_costs_no_trial(tmp_path, monkeypatch):
+    study = make_study(tmp_path, "--trials=2")
+
+    def full(record, step, values):
+        raise cannot_write(tmp_path, OSError(errno.ENOSPC, "No space left on device"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "metrics", full)
+        with pytest.raises(WriteError, match="No space left on device"):
+            work(study)
+    release_locks(tmp_path)
+    assert study.unfinished() == 2
+    assert work(study) == 0
+    assert {trial.state for trial in trials_of(study).trials} <= {"complete", "diverged"}
+
+
+def test_what_is_left_of_a_killed_writer_does_not_spoil_the_journal(tmp_path):
+    study = make_study(tmp_path, "--trials=3")
+    journal = tmp_path / "journal.log"
+    with open(journal, "ab") as file:
+        file.write(b'{"op_code":8,"worker_id":"' + b"x" * 10_000)
+    other = Study(tmp_path, study.specification)
+    assert len(other.frozen()) == 3
+    other.finish(other.claim()[0], "complete", 0.5)
+    assert journal.read_bytes().endswith(b"\n")
+    assert Study(tmp_path, study.specification).unfinished() == 2
+    assert study.unfinished() == 2
 
 
 def test_a_claimed_trial_is_nobody_elses(tmp_path):
