@@ -125,7 +125,8 @@ def make_parser() -> command_line.Parser:
         "--trials_per_program",
         type=positive,
         metavar="K",
-        help="vmap: at most so many trials in one program; default: a worker's share, up to 64",
+        help="vmap: at most so many trials in one program; default: a worker's share, up to 64, "
+        "or to 16 with tpe",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the sampler; default 0")
     parser.add_argument(
@@ -170,7 +171,9 @@ def _per_program(specification: Any, options: argparse.Namespace) -> int:
         return 1
     if specification.sampler == "pbt":
         return int(specification.trials)
-    return options.trials_per_program or min(64, -(-specification.trials // options.workers))
+    share = -(-specification.trials // options.workers)
+    # TPE learns from what has ended.
+    return options.trials_per_program or min(16 if specification.sampler == "tpe" else 64, share)
 
 
 def _finish(study: Any, done: bool) -> int:

@@ -23,10 +23,13 @@ from research.errors import NonFiniteError, UserError, WriteError
 def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
     """Runs a trial to its end, whatever that is; False where it was stopped after saving."""
     metric, started = study.specification.sweep.metric, time.monotonic()
+    pruned = False
 
     def watch(step: int, value: Any) -> bool:
+        nonlocal pruned
         value = float(np.mean(value))
-        return math.isfinite(value) and study.report(claim, step, value)
+        pruned = math.isfinite(value) and study.report(claim, step, value)
+        return pruned
 
     try:
         experiment = override(study.specification.experiment, claim.settings)
@@ -62,8 +65,7 @@ def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
         reason = f"{metric} = {value} at the end"
         study.finish(claim, "failed", reason=reason, step=step, seconds=seconds)
         return True
-    early = experiment.early_stopping is not None
-    state = "complete" if step == total or early else "pruned"
+    state = "pruned" if pruned and step < total else "complete"
     study.finish(claim, state, value, step=step, seconds=seconds)
     return True
 

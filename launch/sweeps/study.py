@@ -102,7 +102,7 @@ class Study:
         with self._claiming():
             claims: list[Claim] = []
             kind: Hashable = None
-            for trial in self._unclaimed():
+            for trial in self._unclaimed(most):
                 if claims and kind_of(trial) != kind:
                     continue
                 claim = self._begin(trial)
@@ -138,14 +138,15 @@ class Study:
         ended = sum(trial.state.is_finished() for trial in self.frozen())
         return self.specification.trials - ended
 
-    def _unclaimed(self) -> Iterator[FrozenTrial]:
-        """Trials that a worker may have left, then waiting ones, then new suggestions."""
+    def _unclaimed(self, most: int) -> Iterator[FrozenTrial]:
+        """Trials that a worker may have left, then waiting ones, then up to `most` suggestions:
+        what is suggested before there are results is no better than random."""
         trials = self.frozen()
         yield from (trial for trial in trials if trial.state == TrialState.RUNNING)
         yield from (trial for trial in trials if trial.state == TrialState.WAITING)
+        missing = self.specification.trials - len(trials)
         if self.specification.sampler == "tpe":
-            while len(self.frozen()) < self.specification.trials:
-                yield self._suggest()
+            yield from (self._suggest() for _ in range(min(most, missing)))
 
     def _suggest(self) -> FrozenTrial:
         """A new waiting trial: the next seed of the last configuration, or one by TPE."""

@@ -61,7 +61,7 @@ class WorkdirLock:
             self._close()
             raise InUseError(
                 f"{self._path.parent} is in use by {who}. Wait for it, end it, or choose another "
-                "--workdir."
+                "folder."
             ) from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):

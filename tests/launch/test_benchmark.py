@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from launch import benchmark
+from launch import benchmark, sweep_benchmark
 from research.errors import UserError
+from tests.launch.sweeps_in_tests import CONFIG, make_study, work
 from tests.shrink import arguments
 
 
@@ -24,3 +25,21 @@ def test_prints_what_an_experiment_costs(tmp_path, capsys):
 
     with pytest.raises(UserError, match="at least two calls of 10"):
         benchmark.run([*given, "--steps=6", "--config.steps_per_call=10"])
+
+
+def test_a_sweep_is_measured_as_processes_and_as_one_program(monkeypatch, capsys):
+    """The sweeps are real, but without the processes around them, which take half a minute."""
+
+    def sweep_here(command, folder, trials, backend):
+        together = backend == "--backend=vmap"
+        study = make_study(folder, f"--trials={trials}", *([backend] if together else []))
+        assert work(study, trials_per_program=64 if together else 1) == 0
+        return float(trials)
+
+    monkeypatch.setattr(sweep_benchmark, "_seconds", sweep_here)
+    assert benchmark.run([f"--config={CONFIG}", "--trials=3", "--workers=2"]) == 0
+    results = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert results["trials"] == results["equal_states"] == 3
+    assert results["vmap_over_one_trial"] == 3
+    assert results["equal_to_1e-5"] == 3
+    assert 0 <= results["largest_difference"] < 1e-5

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from launch import sweep
+from launch import report, sweep
 from launch.sweeps.results import read_sweep
 from launch.sweeps.study import Study
 from research.engine.restore import load_run
@@ -54,6 +54,9 @@ def test_a_trial_that_crashes_or_diverges_is_told_and_the_others_go_on(tmp_path,
     assert table["state"] == [trial.state for trial in trials]
     assert table["optimizer.learning_rate"] == [0.1, 0.1, 6.0, 6.0]
     assert (tmp_path / "sweep" / "report.html").exists()
+    reported = run_command(report.run, [str(tmp_path / "sweep"), f"--output={tmp_path}"], capsys)
+    assert reported.code == 0, reported.stderr
+    assert "1 complete, 1 diverged, 2 failed" in reported.stdout
     result = trials[0].workdir / "result.json"
     before = result.stat().st_mtime_ns
     again = run_command(sweep.run, command, capsys)

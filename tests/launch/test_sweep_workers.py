@@ -160,6 +160,15 @@ def test_tpe_suggests_exactly_so_many_and_repeats_them_for_every_seed(tmp_path):
     assert np.mean(distances[10:]) < 0.7 * np.mean(distances[:10])
 
 
+def test_no_more_is_suggested_than_a_program_takes(tmp_path):
+    space = {"optimizer.learning_rate": {"log_uniform": (1e-3, 1.0)}}
+    config = write_config(tmp_path, space=space)
+    study = make_study(tmp_path, "--trials=9", "--sampler=tpe", config=config)
+    assert len(study.claim(4)) == len(study.frozen()) == 4
+    assert len(study.claim(4)) == 4
+    assert len(study.claim(4)) == 1
+
+
 def test_random_trials_are_the_first_of_more(tmp_path):
     few = make_study(tmp_path / "few", "--trials=3")
     many = make_study(tmp_path / "many", "--trials=6")
