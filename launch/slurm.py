@@ -200,7 +200,7 @@ def _wait(job: Any) -> int:
                     print(told, flush=True)
                 before = told
                 *_, line = ["", *_last_lines(job.log(), 1)]
-                status.update(Text(f"{told}  {line}"))
+                status.update(Text(f"{told}  {line}", no_wrap=True, overflow="ellipsis"))
                 # Whoever polls a cluster's scheduler often slows it down.
                 time.sleep(min(15, 1 + (time.monotonic() - started) / 10))
     except KeyboardInterrupt:

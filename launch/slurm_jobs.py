@@ -198,6 +198,7 @@ def _parameters(count: int, resources: Resources, log_dir: Path, name: str) -> d
         "setup": [
             f"ended={_exit_code_file(count, log_dir)}",
             'rm -f "$ended"',
+            "export SUBMITIT_LOG_LEVEL=WARNING",
             "trap : TERM  # what follows srun is to run",
         ],
         "teardown": _teardown(resources.max_requeues),
