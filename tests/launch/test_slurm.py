@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from launch import slurm, slurm_jobs
-from launch.slurm_jobs import Job, JobState, Resources
+from launch import slurm, slurm_jobs, slurm_script
+from launch.slurm_jobs import Job, JobState
+from launch.slurm_script import Resources
 from research import command_line
 from research.engine.files import read_json
 from tests import processes
@@ -181,7 +182,7 @@ def test_array_ends_each_task_by_itself(cluster, tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID")
     assert [job.job_id.partition("_")[2] for job in jobs] == list("01234")
     command, name = ["sh", "-c", shell], "test"
-    script = slurm_jobs.script(command, 5, Resources(), tmp_path / "log", name)
+    script = slurm_script.script(command, 5, Resources(), tmp_path / "log", name)
     array_id = jobs[0].job_id.partition("_")[0]
     assert (tmp_path / "log" / f"{array_id}_submission.sh").read_text() == script
 
