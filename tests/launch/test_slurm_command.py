@@ -12,7 +12,6 @@ from research.errors import UserError
 from tests.commands import run_command
 from tests.shrink import arguments
 
-
 LATER = "sleep 9 > /dev/null 2>&1 & wait"  # what waits for its output does not wait for it
 
 
