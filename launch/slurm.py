@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     resources = read_resources(options)
     train = read_train_flags(parser, flags, num_processes=resources.tasks)
 
-    from launch import slurm_jobs
+    from launch import slurm_jobs, slurm_script
 
     command = [sys.executable, "-u", "-m", "research.train", *train.flags]
     if resources.tasks > 1:
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     log_dir = options.log_dir or train.workdir / "slurm"
     name = options.name or train.workdir.absolute().name
     if options.dry_run:
-        print(slurm_jobs.script(command, 1, resources, log_dir, name), end="")
+        print(slurm_script.script(command, 1, resources, log_dir, name), end="")
         return DONE
     (job,) = slurm_jobs.submit(command, 1, resources, log_dir, name)
     print(f"Submitted job {job.job_id}: {shlex.join(command)}")
@@ -135,7 +135,7 @@ def read_resources(options: argparse.Namespace) -> Any:
     Raises:
       UserError: for options that contradict each other.
     """
-    from launch.slurm_jobs import Resources
+    from launch.slurm_script import Resources
 
     gpus = options.gpus_per_node
     if gpus is not None and not re.fullmatch(r"([\w.-]+:)?\d+", gpus):
@@ -201,7 +201,7 @@ def _wait(job: Any) -> int:
                     print(told, flush=True)
                 before = told
                 *_, line = ["", *_last_lines(job.log(), 1)]
-                status.update(Text(f"{told}  {line}"))
+                status.update(Text(f"{told}  {line}", no_wrap=True, overflow="ellipsis"))
                 # Whoever polls a cluster's scheduler often slows it down.
                 time.sleep(min(15, 1 + (time.monotonic() - started) / 10))
     except KeyboardInterrupt:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from launch.slurm_jobs import Job, JobState, Resources, cancel, script, states, submit
+from launch.slurm_jobs import Job, JobState, cancel, states, submit
+from launch.slurm_script import Resources, script
 from launch.stop_requests import StopRequests
 from launch.sweeps.study import Study
 from research.command_line import MISTAKE

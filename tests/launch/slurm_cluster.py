@@ -2,6 +2,7 @@
 says how to use it; Ctrl-C, or the end of what it reads, ends it with all that runs on it."""
 
 import ctypes
+import getpass
 import os
 import secrets
 import shutil
@@ -94,7 +95,7 @@ def _write_files(folder: Path) -> None:
     config = CONFIG.format(
         folder=folder,
         host=socket.gethostname().partition(".")[0],
-        user=os.environ.get("USER") if os.geteuid() else "root",
+        user=getpass.getuser(),
         ports=_free_ports(3),
         nodes=NODES,
         # JAX derives a port from the job's number: two clusters must not count alike.

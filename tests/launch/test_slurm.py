@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from launch import slurm, slurm_jobs, sweep
-from launch.slurm_jobs import Job, JobState, Resources
+from launch import slurm, slurm_jobs, slurm_script, sweep
+from launch.slurm_jobs import Job, JobState
+from launch.slurm_script import Resources
 from launch.sweeps.results import read_sweep
 from research import command_line
 from research.engine.files import read_json
@@ -28,6 +29,8 @@ ENGINE = HERE.parent / "engine"
 ROOT = HERE.parents[1]
 TIMEOUT = 250
 
+# Slurm signals the sleeping one, too, and may do so first.
+HELD = "while :; do sleep 0.1; done"
 STOPPED = JobState("failed", "stopped after saving; the same command goes on", 75)
 
 
@@ -50,7 +53,7 @@ def cluster(tmp_path_factory) -> Iterator[Job]:
         name, _, value = line.removeprefix("export ").partition("=")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(name, value)
-            shell = 'trap "exit 75" USR2; test $SLURM_RESTART_COUNT || { sleep 100 & wait; }'
+            shell = 'trap "exit 75" USR2; test $SLURM_RESTART_COUNT || ' + HELD
             limits = {"minutes": 1, "signal_delay": 30, "extra": {"nodelist": "127.0.0.1"}}
             (short,) = submit(shell, tmp_path_factory.mktemp("short"), **limits)
             yield short
@@ -207,7 +210,7 @@ def test_array_ends_each_task_by_itself(cluster, tmp_path, monkeypatch):
     # As from within a job, of which nothing may reach the new ones.
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "99")
-    held = 'test -e go || { trap "exit 75" USR2 TERM; touch up; sleep 60 & wait; }'
+    held = 'test -e go || { trap "exit 75" USR2 TERM; touch up; ' + HELD + "; }"
     shell = f"""cd {shlex.quote(str(tmp_path))}; n=$SLURM_ARRAY_TASK_ID
         case $n in
             0) echo "${{SLURM_CPUS_PER_TASK-none}}" > cpus;;
@@ -221,7 +224,7 @@ def test_array_ends_each_task_by_itself(cluster, tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID")
     assert [job.job_id.partition("_")[2] for job in jobs] == list("01234")
     command, name = ["sh", "-c", shell], "test"
-    script = slurm_jobs.script(command, 5, Resources(), tmp_path / "log", name)
+    script = slurm_script.script(command, 5, Resources(), tmp_path / "log", name)
     array_id = jobs[0].job_id.partition("_")[0]
     assert (tmp_path / "log" / f"{array_id}_submission.sh").read_text() == script
 
@@ -256,7 +259,7 @@ def test_job_that_slurm_has_forgotten(cluster, tmp_path):
 
 
 def test_stopped_jobs_are_requeued_no_more_often_than_allowed(cluster, tmp_path):
-    shell = 'trap "exit 75" USR2; echo started; sleep 60 & wait'
+    shell = 'trap "exit 75" USR2; echo started; ' + HELD
     (once,) = submit(shell, tmp_path / "once", max_requeues=1)
     (never,) = submit(shell, tmp_path / "never", max_requeues=0)
     for job, starts in ((once, 1), (never, 1), (once, 2)):
@@ -273,7 +276,7 @@ def test_preempted_job_is_told_to_stop_and_goes_on(cluster, tmp_path):
     # Slurm sends SIGTERM twice, and requeues by itself.
     shell = f"""cd {shlex.quote(str(tmp_path))}
         trap "echo saved; exit 75" USR2; trap "" TERM
-        test $SLURM_RESTART_COUNT || {{ touch up; while :; do sleep 0.1; done; }}"""
+        test $SLURM_RESTART_COUNT || {{ touch up; {HELD}; }}"""
     node = {"exclusive": True, "nodelist": "127.0.0.2"}
     (job,) = submit(shell, tmp_path / "log", extra=node)
     wait_for((tmp_path / "up").exists, lambda: printed(job))

@@ -12,6 +12,8 @@ from research.errors import UserError
 from tests.commands import run_command
 from tests.shrink import arguments
 
+LATER = "sleep 9 > /dev/null 2>&1 & wait"  # what waits for its output does not wait for it
+
 
 @pytest.fixture
 def given(tmp_path) -> list[str]:
@@ -157,9 +159,9 @@ def run_task(shell: str) -> subprocess.CompletedProcess[str]:
         ("exit 3", 3),
         ("kill -9 $$", 137),
         # SIGTERM and SIGUSR2 reach the command as SIGUSR2, as often as they come.
-        ('trap "exit 75" USR2; kill -TERM $PPID; kill -TERM $PPID; sleep 9 & wait', 75),
-        ('trap "exit 4" USR2; kill -USR2 $PPID; sleep 9 & wait', 4),
-        ("kill -TERM $PPID; sleep 9 & wait", 75),
+        (f'trap "exit 75" USR2; kill -TERM $PPID; kill -TERM $PPID; {LATER}', 75),
+        (f'trap "exit 4" USR2; kill -USR2 $PPID; {LATER}', 4),
+        (f"kill -TERM $PPID; {LATER}", 75),
     ],
 )
 def test_task_ends_as_its_command_does(shell, code):
