@@ -2,8 +2,11 @@
 comes first."""
 
 import fcntl
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pytest
 
 from research import train
 from tests.shrink import arguments
@@ -19,7 +22,11 @@ def once(path: Path, make: Callable[[Path], object]) -> Path:
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            make(path)
+            # --data_dir sets it, and a fixture of a whole module must not leave it so.
+            with pytest.MonkeyPatch.context() as patch:
+                given = os.environ.get("RESEARCH_DATA_DIR", str(path.parent))
+                patch.setenv("RESEARCH_DATA_DIR", given)
+                make(path)
             made.touch()
     return path
 

@@ -134,7 +134,7 @@ while not Path("{tmp_path}/1.py.starts").exists() or not Path("{tmp_path}/died")
 os.abort()
 """
     # Both may be gone when the supervisor next looks.
-    leads = f"Path('{tmp_path}/died').touch(); sys.exit(9)"
+    leads = f"Path('{tmp_path}/died').touch(); os._exit(9)"
     assert supervise(team(tmp_path, follows, leads), max_restarts=0) == 1
     said = capfd.readouterr().err
     assert "Process 1 ended with exit code 9" in said and "Process 0" not in said
