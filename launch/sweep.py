@@ -178,8 +178,9 @@ def _per_program(specification: Any, options: argparse.Namespace) -> int:
 
 def _finish(study: Any, done: bool) -> int:
     """The report, and the best in words."""
+    from launch.reports.values import best_of
     from launch.reports.write import write_report
-    from launch.sweeps.display import best_of, settings_in_words
+    from launch.sweeps.display import settings_in_words
     from launch.sweeps.results import trials_of
 
     trials = trials_of(study)

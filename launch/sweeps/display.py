@@ -1,7 +1,5 @@
 """How far a sweep is: a live table on a terminal, elsewhere a line for every trial that ends."""
 
-import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self, final
 
@@ -11,7 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from launch.reports.values import best_first, best_of, counts_by_state, score, setting_paths
 from launch.trials import Trial, Trials
+from research.engine.progress import format_value
 
 SHOWN = 12
 """Rows of the table: trials that run, then the best."""
@@ -51,54 +51,47 @@ class SweepDisplay:
         self._ended = set(ended)
 
 
-def best_of(trials: Trials) -> Trial | None:
-    """The complete trial with the best value."""
-    return next(iter(_best_first(trials)), None)
-
-
 def settings_in_words(settings: Mapping[str, Any]) -> str:
     """Settings as one would write them on the command line."""
-    return "  ".join(f"{path}={_format(value)}" for path, value in settings.items())
+    return "  ".join(f"{path}={format_value(value)}" for path, value in settings.items())
 
 
-def _best_first(trials: Trials) -> list[Trial]:
-    sign = 1 if trials.mode == "min" else -1
-    complete = [t for t in trials.trials if t.state == "complete" and t.value is not None]
-    return sorted(complete, key=lambda t: sign * (t.value if t.value is not None else math.nan))
+def _complete(trials: Trials) -> list[Trial]:
+    return [trial for trial in best_first(trials) if score(trial) is not None]
 
 
 def _table(trials: Trials, total: int) -> Group:
     running = [trial for trial in trials.trials if trial.state == "running"][:SHOWN]
-    rows = [*running, *_best_first(trials)[: max(3, SHOWN - len(running))]]
-    paths = sorted({path for trial in rows for path in trial.settings})
+    rows = [*running, *_complete(trials)[: max(3, SHOWN - len(running))]]
+    paths = sorted(setting_paths(rows))
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("trial", "state", "step", trials.metric, *paths):
         right = name not in ("state",)
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for trial in rows:
-        values = [_format(trial.settings.get(path)) for path in paths]
+        values = [format_value(trial.settings.get(path)) for path in paths]
         step = "" if trial.step is None else str(trial.step)
-        table.add_row(str(trial.number), trial.state, step, _format(trial.value), *values)
+        table.add_row(str(trial.number), trial.state, step, format_value(trial.value), *values)
     return Group(Text(_summary(trials, total), style="bold"), table)
 
 
 def _summary(trials: Trials, total: int) -> str:
-    counts = Counter(trial.state for trial in trials.trials)
+    counts = counts_by_state(trials)
     ended = sum(_has_ended(trial) for trial in trials.trials)
     parts = [f"{ended}/{total} trials"]
     parts += [
         f"{counts[state]} {state}"
         for state in ("running", "pruned", "diverged", "failed")
-        if counts[state]
+        if state in counts
     ]
     best = best_of(trials)
     if best is not None:
-        parts.append(f"best {_format(best.value)} (trial {best.number})")
+        parts.append(f"best {format_value(best.value)} (trial {best.number})")
     return "  ".join(parts)
 
 
 def _line(trial: Trial, metric: str) -> str:
-    value = "" if trial.value is None else f" {metric} {_format(trial.value)}"
+    value = "" if trial.value is None else f" {metric} {format_value(trial.value)}"
     reason = f" ({trial.reason})" if trial.reason else ""
     settings = settings_in_words(trial.settings)
     return f"trial {trial.number} {trial.state}{value}{reason}  {settings}"
@@ -106,9 +99,3 @@ def _line(trial: Trial, metric: str) -> str:
 
 def _has_ended(trial: Trial) -> bool:
     return trial.state not in ("waiting", "running")
-
-
-def _format(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -44,7 +44,7 @@ def run_jobs(
     """
     folder = study.folder / "slurm"
     left, lost = study.unfinished(), 0
-    seen: dict[str, JobState] = {}
+    told = ""
 
     def begin(count: int) -> list[Job]:
         jobs = list(submit(command, count, resources, folder, _name(study.folder)))
@@ -67,9 +67,9 @@ def run_jobs(
                     if not state.ended:
                         continue
                     jobs.remove(job)
-                    seen[job.job_id] = state
+                    told = _last_words(job, state)
                     if state.code == MISTAKE:
-                        raise UserError(_last_words(job, state))
+                        raise UserError(told)
                     if state.state == "failed" and left:
                         print(f"Job {job.job_id} {state.reason}; another takes its place.")
                         lost += 1
@@ -79,9 +79,7 @@ def run_jobs(
                     lost += 1
                     jobs = begin(1)
                 if lost > MAX_LOST * num_workers:
-                    raise UserError(
-                        f"jobs keep failing; {_last_words(jobs[-1], seen.popitem()[1])}"
-                    )
+                    raise UserError(f"jobs keep failing; {told}")
             show()
             return True
         finally:

@@ -18,6 +18,7 @@ from research.engine.files import encode_json, read_json, write_atomically, writ
 from research.engine.record import METRICS, RESULT, read_metrics
 from research.engine.restore import load_checkpoint, read_experiment
 from research.engine.result import result_of
+from research.engine.window import is_watched
 
 Row = dict[str, Any]
 
@@ -54,7 +55,7 @@ def split(
     for index, (own, workdir) in enumerate(zip(settings, workdirs, strict=True)):
         good, reason = _of_trial(rows, index), ""
         if experiment.parallelism.population is None:
-            good, reason = _until_diverged(good)
+            good, reason = _until_diverged(good, measured)
         elif state is not None:
             # A member of a population is replaced where it diverges, and changes its settings.
             own = {**own, **_hyperparameters(state, index)}
@@ -87,12 +88,13 @@ def _of_trial(rows: Sequence[Row], index: int) -> list[Row]:
     ]
 
 
-def _until_diverged(rows: Sequence[Row]) -> tuple[list[Row], str]:
-    """The rows before a loss or gradient norm of training is not finite, and which that is."""
+def _until_diverged(rows: Sequence[Row], measured: Sequence[str]) -> tuple[list[Row], str]:
+    """The rows before a loss or gradient norm of training is not finite, and which that is;
+    `measured` are the names of evaluations and probes."""
     for place, row in enumerate(rows):
         for name, value in row.items():
-            training = name.endswith("loss") and "/" not in name
-            if (training or name.startswith("grad_norm")) and not math.isfinite(value):
+            training = name.partition("/")[0] not in measured
+            if training and is_watched(name) and not math.isfinite(value):
                 return list(rows[:place]), f"not finite by step {row['step']}: {name} = {value}"
     return list(rows), ""
 

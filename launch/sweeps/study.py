@@ -7,7 +7,7 @@ killed: whoever claims next goes on with it, from its checkpoint.
 """
 
 import fcntl
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +127,9 @@ class Study:
     def finish(self, claim: Claim, state: str, value: float | None = None, **notes: Any) -> None:
         """Ends a trial: complete, pruned, diverged or failed."""
         self.note(claim, state=state, **notes)
-        values = None if value is None or state in ("diverged", "failed") else [value]
-        if state == "pruned":
-            values = None  # Optuna takes the last that was reported
-        self._study.tell(claim.number, values, _STATES.get(state, TrialState.FAIL))
+        # Of a pruned one Optuna takes the last value that was reported.
+        final = value if state == "complete" else None
+        self._study.tell(claim.number, final, _STATES.get(state, TrialState.FAIL))
         claim.release()
 
     def unfinished(self) -> int:
@@ -155,13 +154,11 @@ class Study:
             self._add(trials[-1].params)
         else:
             # A sampler of its own for every suggestion: workers would draw the same numbers.
-            self._study.sampler = optuna.samplers.TPESampler(
+            sampler = optuna.samplers.TPESampler(
                 seed=(self.specification.seed << 20) + len(trials), constant_liar=True
             )
-            draft = optuna.create_study(
-                sampler=self._study.sampler, direction=self._study.direction
-            )
-            draft.add_trials(_for_sampler(trials, self._distributions))
+            draft = optuna.create_study(sampler=sampler, direction=self._study.direction)
+            draft.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
             self._add(draft.ask(self._distributions).params)
         return self.frozen()[-1]
 
@@ -226,15 +223,6 @@ def known_points(specification: Specification) -> list[Params]:
             return draw_random(space, specification.seed, specification.configurations)
         case "tpe":
             return []
-
-
-def _for_sampler(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTrial]:
-    """Finished and running trials as a sampler takes them."""
-    return [
-        trial
-        for trial in trials
-        if trial.state != TrialState.WAITING and space.keys() == trial.params.keys()
-    ]
 
 
 def _open_storage(folder: Path, url: str | None) -> BaseStorage:

@@ -136,7 +136,8 @@ class Progress:
 
     def _notes(self) -> list[str]:
         notes = [
-            f"{name.replace('_', ' ')} {_format(value)}" for name, value in self._values.items()
+            f"{name.replace('_', ' ')} {format_value(value)}"
+            for name, value in self._values.items()
         ]
         wait = self._data_wait
         return notes if wait is None else [*notes, f"data wait {100 * wait:.0f} %"]
@@ -156,7 +157,7 @@ def table(
     """Prints a table, with lines on a terminal and as aligned plain text elsewhere; columns of
     numbers are flush right."""
     console = console or get_console()
-    cells = [[_format(cell) for cell in row] for row in rows]
+    cells = [[format_value(cell) for cell in row] for row in rows]
     numeric = [
         all(isinstance(row[column], int | float) for row in rows if row[column] is not None)
         for column in range(len(columns))
@@ -197,7 +198,8 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _format(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """A number or text as tables and progress lines show it."""
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

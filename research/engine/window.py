@@ -85,14 +85,15 @@ def _extend(past: Mean | None, history: Mean, steps: slice) -> Mean:
     return Mean(total, weight, history.finish)
 
 
+def is_watched(name: str) -> bool:
+    """Whether a metric of training ends the run where it is NaN or infinite."""
+    return name.endswith("loss") or name.startswith("grad_norm")
+
+
 def _check_finite(step: int, count: int, history: Mapping[str, Mean]) -> None:
     """Raises NonFiniteError naming the first step whose loss or gradient is NaN or infinite, in
     all trials where there are several."""
-    watched = {
-        name: mean.compute()[:count]
-        for name, mean in history.items()
-        if name.endswith("loss") or name.startswith("grad_norm")
-    }
+    watched = {name: mean.compute()[:count] for name, mean in history.items() if is_watched(name)}
     finite = {
         name: np.isfinite(values).reshape(count, -1).any(1) for name, values in watched.items()
     }
