@@ -145,18 +145,23 @@ def make_parser() -> command_line.Parser:
 
 def _run_backend(study: Any, options: argparse.Namespace) -> bool:
     """Whether all trials have ended."""
+    from launch.sweeps.crew import Workers, keep_at_work
     from launch.sweeps.display import SweepDisplay
-    from launch.sweeps.jobs import run_jobs
+    from launch.sweeps.jobs import SlurmWorkers
     from launch.sweeps.results import trials_of
-    from launch.sweeps.workers import run_workers, worker_command, worker_environments
+    from launch.sweeps.workers import LocalWorkers, worker_command, worker_environments
 
     command = worker_command(study.folder.absolute(), _per_program(study.specification, options))
-    with SweepDisplay(study.specification.trials) as display:
-        show = lambda: display.update(trials_of(study))  # noqa: E731
-        if options.backend == "slurm":
-            return run_jobs(study, command, options.workers, read_resources(options), show)
+    workers: Workers
+    if options.backend == "slurm":
+        workers = SlurmWorkers(study.folder, command, read_resources(options))
+    else:
         environments = worker_environments(options.workers, _gpus())
-        return run_workers(study, command, environments, show)
+        workers = LocalWorkers(command, environments, study.folder / "workers")
+    with SweepDisplay(study.specification.trials) as display:
+        return keep_at_work(
+            study, workers, options.workers, lambda: display.update(trials_of(study))
+        )
 
 
 def _gpus() -> list[str]:

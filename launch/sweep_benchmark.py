@@ -1,5 +1,6 @@
 """How long a sweep takes as processes and as one program, and how far the two agree."""
 
+import math
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ from launch.sweeps.results import read_sweep
 from launch.trials import Trials
 from research.engine.record import METRICS, read_metrics
 from research.errors import UserError
+
+_EQUAL = 1e-5
 
 
 def measure_sweep(
@@ -47,13 +50,22 @@ def _seconds(command: Sequence[str], folder: Path, trials: int, backend: str) ->
 
 
 def _agreement(first: Trials, second: Trials) -> dict[str, float | int | None]:
-    """How far the trials of two sweeps are from each other, relative to 1 or the number itself."""
+    """How far the trials of two sweeps are from each other, relative to 1 or the number itself.
+
+    Rounding differs between a trial alone and one of several, and training carries that on: the
+    step until which all are equal says how soon.
+    """
     pairs = list(zip(first.trials, second.trials, strict=True))
     differences = [
-        _largest_difference(one.workdir, other.workdir)
+        _differences(one.workdir, other.workdir)
         for one, other in pairs
         if one.state == other.state == "complete"
     ]
+    largest = [max(by_step.values(), default=0.0) for by_step in differences]
+    apart = min(
+        (step for by_step in differences for step, x in by_step.items() if x >= _EQUAL),
+        default=math.inf,
+    )
     values = [
         abs(one.value - other.value)
         for one, other in pairs
@@ -61,17 +73,20 @@ def _agreement(first: Trials, second: Trials) -> dict[str, float | int | None]:
     ]
     return {
         "equal_states": sum(one.state == other.state for one, other in pairs),
-        "equal_to_1e-5": sum(difference < 1e-5 for difference in differences),
-        "largest_difference": max(differences, default=None),
+        "equal_to_1e-5": sum(difference < _EQUAL for difference in largest),
+        "all_equal_to_1e-5_until_step": max(
+            (step for by_step in differences for step in by_step if step < apart), default=0
+        ),
+        "largest_difference": max(largest, default=None),
         f"largest_difference_of_{first.metric}": max(values, default=None),
     }
 
 
-def _largest_difference(one: Path, other: Path) -> float:
+def _differences(one: Path, other: Path) -> dict[int, float]:
+    """The largest difference of any metric by step."""
     if not (one / METRICS).exists():
-        return 0.0
-    return max(
-        abs(row[name] - again[name]) / max(1.0, abs(row[name]))
+        return {}
+    return {
+        row["step"]: max(abs(row[name] - again[name]) / max(1.0, abs(row[name])) for name in row)
         for row, again in zip(read_metrics(one), read_metrics(other), strict=True)
-        for name in row
-    )
+    }

@@ -1,23 +1,21 @@
 """One trial as a run of its own."""
 
-import errno
 import math
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from launch.sweeps.failures import reason_of
 from launch.sweeps.quiet import Quiet
 from launch.sweeps.study import Claim, Study
 from research.engine.actions import Watcher
 from research.engine.config import override
-from research.engine.files import cannot_write, write_atomically
 from research.engine.loop import train
 from research.engine.record import Record
 from research.engine.result import result_of
-from research.errors import NonFiniteError, UserError, WriteError
+from research.errors import NonFiniteError
 
 
 def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
@@ -50,14 +48,8 @@ def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
     except NonFiniteError as error:
         study.finish(claim, "diverged", reason=str(error), step=error.step)
         return True
-    except WriteError:
-        raise  # another trial would fare no better, and this one can go on
-    except UserError as error:
-        study.finish(claim, "failed", reason=str(error))
-        return True
     except Exception as error:
-        raise_if_full(error, claim.workdir)
-        study.finish(claim, "failed", reason=keep_traceback(error, claim.workdir))
+        study.finish(claim, "failed", reason=reason_of(error, claim.workdir))
         return True
     seconds = time.monotonic() - started
     value = float(np.mean(outcome.metrics[metric]))
@@ -69,16 +61,3 @@ def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
     study.finish(claim, state, value, step=step, seconds=seconds)
     return True
 
-
-def raise_if_full(error: Exception, folder: Path) -> None:
-    """Raises WriteError where an error says that the disk is full, also to orbax or Optuna."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise cannot_write(folder, error) from error
-
-
-def keep_traceback(error: Exception, folder: Path) -> str:
-    """Writes where an error comes from to `error.txt`; what it is and where that stands."""
-    text = "".join(traceback.format_exception(error))
-    write_atomically(folder / "error.txt", text.encode())
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first} (traceback in {folder / 'error.txt'})"

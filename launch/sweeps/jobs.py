@@ -1,22 +1,17 @@
-"""Workers of a sweep as jobs of a Slurm cluster, replaced until no trial is left."""
+"""Workers of a sweep as jobs of a Slurm cluster."""
 
 import shlex
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import final
 
-from launch.slurm_jobs import Job, JobState, cancel, states, submit
+from launch.slurm_jobs import Job, cancel, states, submit
 from launch.slurm_script import Resources, script
 from launch.stop_requests import StopRequests
-from launch.sweeps.study import Study
-from research.command_line import MISTAKE
-from research.errors import UserError
+from launch.sweeps.crew import Ended
 
-MAX_LOST = 4
-"""So many jobs may fail, for each worker, without any trial having ended meanwhile."""
-
-_LOOK_SECONDS, _STOP_SECONDS = 3.0, 120.0
+_STOP_LOOK_SECONDS, _STOP_SECONDS = 1.0, 120.0
 
 
 def jobs_script(
@@ -26,83 +21,53 @@ def jobs_script(
     return script(command, num_workers, resources, folder / "slurm", _name(folder))
 
 
-def run_jobs(
-    study: Study,
-    command: Sequence[str],
-    num_workers: int,
-    resources: Resources,
-    show: Callable[[], None],
-) -> bool:
-    """Keeps an array of jobs at work until all trials have ended; False where SIGTERM or Ctrl-C
-    stopped them first, after saving.
+@final
+class SlurmWorkers:
+    """An array of jobs, and those that replace its lost ones; see `crew.Workers`."""
 
-    A job that was cancelled or killed is replaced by another, which goes on with its trial.
+    look_seconds = 3.0
 
-    Raises:
-      UserError: for what sbatch refuses, for a mistake that every worker would meet, and where
-        jobs keep failing.
-    """
-    folder = study.folder / "slurm"
-    left, lost = study.unfinished(), 0
-    told = ""
+    def __init__(self, folder: Path, command: Sequence[str], resources: Resources):
+        self._folder, self._command, self._resources = folder, command, resources
+        self._jobs: list[Job] = []
 
-    def begin(count: int) -> list[Job]:
-        jobs = list(submit(command, count, resources, folder, _name(study.folder)))
+    def begin(self, count: int) -> None:
+        """Submits so many more; UserError for what sbatch refuses."""
+        log_dir, name = self._folder / "slurm", _name(self._folder)
+        jobs = submit(self._command, count, self._resources, log_dir, name)
         listed = " ".join(job.job_id for job in jobs)
-        print(f"Submitted {listed}: {shlex.join(command)}", flush=True)
-        return jobs
+        print(f"Submitted {listed}: {shlex.join(self._command)}", flush=True)
+        self._jobs += jobs
 
-    with StopRequests() as stop:
-        jobs = begin(min(left, num_workers))
-        try:
-            while left:
-                stop.sleep(_LOOK_SECONDS)
-                show()
-                if stop.count:
-                    _stop(jobs, stop)
-                    return False
-                before, left = left, study.unfinished()
-                lost = lost if left == before else 0
-                for job, state in zip(list(jobs), states(jobs), strict=True):
-                    if not state.ended:
-                        continue
-                    jobs.remove(job)
-                    told = _last_words(job, state)
-                    if state.code == MISTAKE:
-                        raise UserError(told)
-                    if state.state == "failed" and left:
-                        print(f"Job {job.job_id} {state.reason}; another takes its place.")
-                        lost += 1
-                        jobs += begin(1)
-                if left and not jobs:
-                    # All found nothing to claim, before another one was killed.
-                    lost += 1
-                    jobs = begin(1)
-                if lost > MAX_LOST * num_workers:
-                    raise UserError(f"jobs keep failing; {told}")
-            show()
-            return True
-        finally:
-            cancel([job for job, state in zip(jobs, states(jobs), strict=True) if not state.ended])
+    def at_work(self) -> int:
+        """How many there are that were not seen to have ended."""
+        return len(self._jobs)
 
+    def ended(self) -> list[Ended]:
+        """Those that have ended since the last call."""
+        ends = []
+        for job, state in zip(list(self._jobs), states(self._jobs), strict=True):
+            if state.ended:
+                self._jobs.remove(job)
+                how = f"Job {job.job_id} {state.reason}"
+                ends.append(Ended(how, state.code, state.state == "failed", job.log()))
+        return ends
 
-def _stop(jobs: Sequence[Job], stop: StopRequests) -> None:
-    """Cancels the jobs, which save first, and waits for them."""
-    print("\nStopping: the trials save first.", file=sys.stderr, flush=True)
-    cancel(jobs)
-    deadline = time.monotonic() + _STOP_SECONDS
-    while stop.count < 2 and time.monotonic() < deadline:
-        if all(state.ended for state in states(jobs)):
-            return
-        time.sleep(1)
+    def stop(self, stop: StopRequests) -> None:
+        """Cancels all, which has them save and end, and waits for that until somebody asks once
+        more or two minutes are over."""
+        cancel(self._jobs)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while stop.count < 2 and time.monotonic() < deadline:
+            if all(state.ended for state in states(self._jobs)):
+                return
+            time.sleep(_STOP_LOOK_SECONDS)
+
+    def kill(self) -> None:
+        """Cancels those that are left."""
+        left = zip(self._jobs, states(self._jobs), strict=True)
+        cancel([job for job, state in left if not state.ended])
 
 
 def _name(folder: Path) -> str:
     return f"sweep-{folder.absolute().name}"
-
-
-def _last_words(job: Job, state: JobState) -> str:
-    log = job.log()
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    shown = "\n".join(f"  {line}" for line in lines[-15:])
-    return f"job {job.job_id} {state.reason}; the end of {log}:\n{shown}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from launch.sweeps.alone import keep_traceback, raise_if_full
+from launch.sweeps.failures import reason_of
 from launch.sweeps.grouping import structure_of
 from launch.sweeps.quiet import Quiet
 from launch.sweeps.specification import Specification
@@ -18,7 +18,7 @@ from research.engine.config import override
 from research.engine.experiment import Experiment
 from research.engine.loop import train
 from research.engine.record import Record
-from research.errors import NonFiniteError, UserError, WriteError
+from research.errors import NonFiniteError
 
 
 def run_together(
@@ -54,13 +54,11 @@ def run_together(
             return False
     except NonFiniteError as error:
         failure = str(error)  # of those that were left; the others diverged before
-    except WriteError:
-        raise
-    except UserError as error:
-        return _fail(study, claims, str(error))
     except Exception as error:
-        raise_if_full(error, folder)
-        return _fail(study, claims, keep_traceback(error, folder))
+        reason = reason_of(error, folder)
+        for claim in claims:
+            study.finish(claim, "failed", reason=reason)
+        return True
     workdirs = [study.workdir(number) for number in numbers]
     ends = split(folder, study.specification.experiment, settings, workdirs, failure)
     seconds = (time.monotonic() - started) / len(numbers)
@@ -119,8 +117,3 @@ def _program(
     base = {path: settings[0][path] for path in differing}
     return override(specification.experiment, {**base, **changed})
 
-
-def _fail(study: Study, claims: Sequence[Claim], reason: str) -> bool:
-    for claim in claims:
-        study.finish(claim, "failed", reason=reason)
-    return True

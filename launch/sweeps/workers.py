@@ -1,20 +1,17 @@
-"""Worker processes on this machine, kept at work until no trial is left."""
+"""Workers of a sweep as processes of this machine."""
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import final
 
 from launch.child_processes import Child, start
 from launch.stop_requests import StopRequests
-from launch.sweeps.study import Study
-from research.command_line import DONE, MISTAKE
-from research.errors import UserError
+from launch.sweeps.crew import Ended
+from research.command_line import DONE
 
-MAX_DEATHS = 4
-"""So often a worker may end, for each of them, without any trial having got on meanwhile."""
-
-_TICK_SECONDS = 0.5
+_STOP_LOOK_SECONDS = 0.05
 
 
 def worker_command(folder: Path, trials_per_program: int) -> tuple[str, ...]:
@@ -39,74 +36,51 @@ def worker_environments(num_workers: int, gpus: Sequence[str]) -> list[dict[str,
     return added
 
 
-def run_workers(
-    study: Study,
-    command: Sequence[str],
-    environments: Sequence[Mapping[str, str]],
-    show: Callable[[], None],
-) -> bool:
-    """Keeps a worker for each environment until all trials have ended; False where SIGTERM or
-    Ctrl-C stopped them first, after saving.
+@final
+class LocalWorkers:
+    """A process for each environment; see `crew.Workers`."""
 
-    A worker that was killed is started anew, and goes on with the trial that it left.
+    look_seconds = 0.5
 
-    Raises:
-      UserError: a worker met a mistake that another would meet as well, or they keep dying.
-    """
-    logs = [study.folder / "workers" / f"worker_{i}.log" for i in range(len(environments))]
+    def __init__(
+        self, command: Sequence[str], environments: Sequence[Mapping[str, str]], log_dir: Path
+    ):
+        self._command, self._environments, self._log_dir = command, environments, log_dir
+        self._children: dict[int, Child] = {}
 
-    def begin(index: int) -> Child:
-        return start(command, environments[index], logs[index])
+    def begin(self, count: int) -> None:
+        """Starts so many more, each in an environment that nobody has."""
+        free = [i for i in range(len(self._environments)) if i not in self._children]
+        for index in free[:count]:
+            environment = self._environments[index]
+            self._children[index] = start(self._command, environment, self._log(index))
 
-    left, deaths = study.unfinished(), 0
-    children: dict[int, Child] = {}
-    with StopRequests() as stop:
-        try:
-            # More workers than trials would find nothing to do.
-            children = {index: begin(index) for index in range(min(left, len(logs)))}
-            while left:
-                stop.sleep(_TICK_SECONDS)
-                show()
-                if stop.count:
-                    _stop(children, stop)
-                    return False
-                before, left = left, study.unfinished()
-                deaths = deaths if left == before else 0
-                for index, child in list(children.items()):
-                    code = child.poll()
-                    if code is None:
-                        continue
-                    del children[index]
-                    if code == MISTAKE:
-                        raise UserError(_last_words(logs[index]))
-                    if code != DONE and left:
-                        deaths += 1
-                        children[index] = begin(index)
-                if left and not children:
-                    # All found nothing to claim, before another one was killed.
-                    deaths += 1
-                    children[0] = begin(0)
-                if deaths > MAX_DEATHS * len(logs):
-                    raise UserError(
-                        f"workers keep ending and no trial gets on; the end of {logs[0]}:\n"
-                        f"{_last_words(logs[0])}"
-                    )
-            show()
-            return True
-        finally:
-            for child in children.values():
-                child.kill()
+    def at_work(self) -> int:
+        """How many there are that were not seen to have ended."""
+        return len(self._children)
 
+    def ended(self) -> list[Ended]:
+        """Those that have ended since the last call."""
+        codes = {index: child.poll() for index, child in self._children.items()}
+        ends = []
+        for index, code in codes.items():
+            if code is not None:
+                del self._children[index]
+                how = f"Worker {index} ended with exit code {code}"
+                ends.append(Ended(how, code, code != DONE, self._log(index)))
+        return ends
 
-def _stop(children: Mapping[int, Child], stop: StopRequests) -> None:
-    """Has all save and stop; a second request kills them."""
-    print("\nStopping: the trials save first; once more to kill them.", file=sys.stderr, flush=True)
-    for child in children.values():
-        child.terminate()
-    while stop.count < 2 and any(child.poll() is None for child in children.values()):
-        time.sleep(_TICK_SECONDS / 10)
+    def stop(self, stop: StopRequests) -> None:
+        """Has all save and end, and waits for that until somebody asks once more."""
+        for child in self._children.values():
+            child.terminate()
+        while stop.count < 2 and any(child.poll() is None for child in self._children.values()):
+            time.sleep(_STOP_LOOK_SECONDS)
 
+    def kill(self) -> None:
+        """Ends those that are left."""
+        for child in self._children.values():
+            child.kill()
 
-def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return "\n".join(f"  {line}" for line in lines[-15:])
+    def _log(self, index: int) -> Path:
+        return self._log_dir / f"worker_{index}.log"
