@@ -6,6 +6,7 @@ from typing import Any, Self, final
 from rich import box, get_console
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -72,7 +73,9 @@ def _table(trials: Trials, total: int) -> Group:
         values = [format_value(trial.settings.get(path)) for path in paths]
         step = "" if trial.step is None else str(trial.step)
         table.add_row(str(trial.number), trial.state, step, format_value(trial.value), *values)
-    return Group(Text(_summary(trials, total), style="bold"), table)
+    ended = sum(_has_ended(trial) for trial in trials.trials)
+    bar = ProgressBar(total=total, completed=ended, width=40)
+    return Group(Text(_summary(trials, total), style="bold"), bar, table)
 
 
 def _summary(trials: Trials, total: int) -> str:

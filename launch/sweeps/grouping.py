@@ -2,17 +2,15 @@
 
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from launch.sweeps.space import Dimension
 from research.engine.config import may_differ, override
+from research.engine.cost import training_call
 from research.engine.experiment import Experiment
-from research.engine.feeds import Feeds
 from research.engine.prepare import prepare
 from research.errors import UserError
 
@@ -71,13 +69,8 @@ def _can_be_traced(experiment: Experiment, values: Mapping[str, Any], data_dir: 
     try:
         run = prepare(override(experiment, {**values, **together}), data_dir)
         state = run.restore_target()
-        train = run.parallel.compile_train(
-            lambda *arguments: run.program.train(run.dataset, *arguments), state
-        )
-        arrays = dict(run.dataset.arrays) if run.on_device else {}
-        with closing(Feeds(run, 0, lambda step: 1)) as feeds:
-            _, feed = feeds.take()
-        jax.eval_shape(train, state, arrays, feed, np.int32(1))
+        train, arguments = training_call(run, state)
+        jax.eval_shape(train, state, *arguments)
         for evaluator in run.evaluators.values():
             evaluator.trace(state)
     except jax.errors.ConcretizationTypeError:

@@ -33,17 +33,22 @@ class Cost:
     peak_bytes: int | None
 
 
-def compile_step(run: Prepared, state: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The compiled training call, and the arguments after the state to call it with."""
-    compiled: Any = run.parallel.compile_train(
+def training_call(run: Prepared, state: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The jitted training call, and the arguments after the state to call it with."""
+    train: Any = run.parallel.compile_train(
         lambda *arguments: run.program.train(run.dataset, *arguments), state
     )
     arrays = run.parallel.put_arrays(run.dataset.arrays if run.on_device else {})
     length = min(run.experiment.steps_per_call, run.steps.total)
     with closing(Feeds(run, 0, lambda step: length)) as feeds:
         _, feed = feeds.take()
-    arguments = (arrays, feed, np.int32(length))
-    return compiled.lower(state, *arguments).compile(), arguments
+    return train, (arrays, feed, np.int32(length))
+
+
+def compile_step(run: Prepared, state: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The compiled training call, and the arguments after the state to call it with."""
+    train, arguments = training_call(run, state)
+    return train.lower(state, *arguments).compile(), arguments
 
 
 def cost_of(compiled: Any) -> Cost:
