@@ -25,9 +25,16 @@ class TrainFlags:
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A launcher's own arguments, and what stands behind `--`."""
+    """A launcher's own arguments, and what stands behind `--`.
+
+    Raises UserError for flags of `research.train` without it.
+    """
     arguments = list(arguments)
     if "--" not in arguments:
+        for argument in arguments:
+            option = argument.partition("=")[0]
+            if option in ("--config", "--workdir") or option.startswith("--config."):
+                raise UserError(f"{option}: flags of research.train stand behind --, -- {option} …")
         return arguments, []
     place = arguments.index("--")
     return arguments[:place], arguments[place + 1 :]

@@ -10,7 +10,9 @@ def did_you_mean(word: str, known: Iterable[str], *, listed: bool = False) -> st
     Where the message has them `listed` already, it is left out.
     """
     known = sorted(set(known))
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    # What was only begun is like nothing in length.
+    begun = [name for name in known if len(word) > 2 and name.startswith(word)]
+    close = begun or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
     if listed:

@@ -468,6 +468,7 @@ def test_did_you_mean():
     assert (
         did_you_mean("lerning_rate", ["seed", "learning_rate"]) == "; did you mean 'learning_rate'?"
     )
+    assert did_you_mean("h100", ["h200", "h100-80gb"]) == "; did you mean 'h100-80gb'?"
     assert did_you_mean("zzz", ["b", "a"]) == "; known are a, b"
     assert did_you_mean("zzz", [str(i) for i in range(99)]) == ""
     assert did_you_mean("zzz", []) == ""

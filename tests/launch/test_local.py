@@ -235,3 +235,9 @@ def test_every_start_has_a_port_of_its_own():
     assert len(ports) > 1
     assert all(port.startswith("--coordinator=127.0.0.1:") for port in ports)
     assert os.fspath(sys.executable) == local.process_commands([], 1)[0][0]
+
+
+def test_flags_of_training_without_the_dashes_before_them():
+    for flags in (["--config", "x.py"], ["--config.seed=1"], ["--workdir=r"]):
+        with pytest.raises(UserError, match="flags of research.train stand behind --"):
+            local.run(["--processes=2", *flags])
