@@ -60,4 +60,3 @@ def run_alone(study: Study, claim: Claim, data_dir: Path) -> bool:
     state = "pruned" if pruned and step < total else "complete"
     study.finish(claim, state, value, step=step, seconds=seconds)
     return True
-

@@ -12,7 +12,7 @@ from research.command_line import MISTAKE
 from research.errors import UserError
 
 MAX_LOST = 4
-"""So many workers may be lost, for each that is wanted, without any trial having ended meanwhile."""
+"""So many workers may be lost, for each that is wanted, without any trial ending meanwhile."""
 
 
 @dataclass(frozen=True)

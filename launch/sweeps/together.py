@@ -116,4 +116,3 @@ def _program(
     # A trial's own value is in the structure or below: what the config says gives way.
     base = {path: settings[0][path] for path in differing}
     return override(specification.experiment, {**base, **changed})
-

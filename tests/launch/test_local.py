@@ -239,5 +239,5 @@ def test_every_start_has_a_port_of_its_own():
 
 def test_flags_of_training_without_the_dashes_before_them():
     for flags in (["--config", "x.py"], ["--config.seed=1"], ["--workdir=r"]):
-        with pytest.raises(UserError, match="flags of research.train stand behind --"):
+        with pytest.raises(UserError, match=r"flags of research\.train stand behind --"):
             local.run(["--processes=2", *flags])
