@@ -19,7 +19,7 @@ EXIT_CODES = """exit codes:
   1   unexpected error, with its traceback
   2   something you can mend (config, usage, data, disk), with one message
   3   the loss or a gradient became NaN or infinite
-  75  stopped by SIGTERM or Ctrl-C after saving; the same command goes on
+  75  stopped by SIGTERM, SIGUSR2 or Ctrl-C after saving; the same command goes on
 """
 
 
