@@ -59,6 +59,38 @@ def avg_pool(
     return total / _fold(_pad(ones, window, strides, padding, 0.0), window, strides, jnp.add)
 
 
+def ceil_padding(
+    space: Sequence[int], window: Sequence[int], strides: Sequence[int], padding: int = 0
+) -> tuple[tuple[int, int], ...]:
+    """The (low, high) padding of each axis with which a window that begins inside counts also
+    where it ends outside: PyTorch's `ceil_mode=True`."""
+    sides = []
+    for size, length, stride in zip(space, window, strides, strict=True):
+        count = -(-(size + 2 * padding - length) // stride) + 1
+        if (count - 1) * stride >= size + padding:
+            count -= 1
+        sides.append((padding, max(0, (count - 1) * stride + length - size - padding)))
+    return tuple(sides)
+
+
+def adaptive_avg_pool(
+    x: Float[Array, "*batch height width channels"], size: tuple[int, int]
+) -> Float[Array, "*batch rows columns channels"]:
+    """The means of `size` windows an axis that cover it: window i of n reaches from
+    floor(i · length / n) to ceil((i + 1) · length / n), so that neighbours may overlap."""
+    for axis, count in zip((-3, -2), size, strict=True):
+        length = x.shape[axis]
+        if length == count:
+            continue
+        windows = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+        means = [
+            jax.lax.slice_in_dim(x, low, high, axis=x.ndim + axis).mean(axis, keepdims=True)
+            for low, high in windows
+        ]
+        x = jnp.concatenate(means, axis)
+    return x
+
+
 def _first_maximum(first: Array, second: Array) -> Array:
     """The larger value, the first at a tie (its gradient too), NaN if either is NaN."""
     return jnp.where((first >= second) | jnp.isnan(first), first, second)

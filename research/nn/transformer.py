@@ -10,8 +10,9 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Bool, Float
 
 from research.nn.attention import AttentionImplementation, MultiHeadAttention
-from research.nn.dropout import Dropout
+from research.nn.dropout import Dropout, is_off
 from research.nn.mlp import MLP, Activation
+from research.nn.stochastic_depth import StochasticDepth
 
 
 class Block(nn.Module):
@@ -44,10 +45,12 @@ class Block(nn.Module):
         *,
         key_mask: Bool[Array, "batch length"] | None = None,
         deterministic: bool = True,
+        stochastic_depth_rate: Any = 0.0,
     ) -> Float[Array, "batch length features"]:
-        """Applies the block; `key_mask` is true where a position may be attended to.
+        """Applies the block; `key_mask` is true where a position may be attended to, and
+        `stochastic_depth_rate` is the probability that an example skips a branch.
 
-        Dropout needs an rng named "dropout" unless `deterministic`.
+        Both kinds of dropout need an rng named "dropout" unless `deterministic`.
         """
         norm = partial(
             nn.LayerNorm,
@@ -80,25 +83,28 @@ class Block(nn.Module):
             **shared,
         )
         dropout = partial(Dropout(self.dropout_rate), deterministic=deterministic)
+        skip = partial(StochasticDepth(stochastic_depth_rate), deterministic=deterministic)
         branch = attention(
             norm(name="attention_norm")(x), key_mask=key_mask, deterministic=deterministic
         )
-        x = x + dropout(branch)
-        return x + dropout(mlp(norm(name="mlp_norm")(x), deterministic=deterministic))
+        x = x + skip(dropout(branch))
+        return x + skip(dropout(mlp(norm(name="mlp_norm")(x), deterministic=deterministic)))
 
 
 class Transformer(nn.Module):
-    """`num_layers` blocks and a final layer norm; the fields of `Block` besides its own.
+    """`num_layers` blocks and, unless `final_norm` is False, a layer norm; the fields of `Block` besides its own.
 
     `scan_layers` compiles one block and loops over it: parameters of all layers are stacked along
     a leading axis under `blocks`, where they are `block_0`, `block_1`, … without. It compiles
     faster, and may run slower on GPUs. `remat` recomputes each block in the backward pass, which
-    keeps one activation a layer instead of all.
+    keeps one activation a layer instead of all. `stochastic_depth_rate` is the last block's; it
+    grows linearly from 0.
     """
 
     num_layers: int
     num_heads: int
     mlp_dim: int
+    final_norm: bool = True
     scan_layers: bool = False
     remat: bool = False
     activation: Activation = "gelu_tanh"
@@ -106,6 +112,7 @@ class Transformer(nn.Module):
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     mlp_dropout_rate: float = 0.0
+    stochastic_depth_rate: float = 0.0
     epsilon: float = 1e-5
     use_bias: bool = True
     dtype: Dtype | None = None
@@ -115,7 +122,15 @@ class Transformer(nn.Module):
     bias_init: Initializer = nn.initializers.zeros
     implementation: AttentionImplementation = "auto"
 
-    @nn.compact
+    def setup(self) -> None:
+        if self.final_norm:
+            self.norm = nn.LayerNorm(
+                epsilon=self.epsilon,
+                use_bias=self.use_bias,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+            )
+
     def __call__(
         self,
         x: Float[Array, "batch length features"],
@@ -124,9 +139,31 @@ class Transformer(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "batch length features"]:
         """Applies all blocks and the final norm; arguments as for `Block`."""
+        x, _ = self._blocks(x, key_mask, deterministic, keep=False)
+        return self.norm(x) if self.final_norm else x
 
-        def apply(block: Block, x: Array) -> Array:
-            return block(x, key_mask=key_mask, deterministic=deterministic)
+    def layers(
+        self,
+        x: Float[Array, "batch length features"],
+        *,
+        key_mask: Bool[Array, "batch length"] | None = None,
+        deterministic: bool = True,
+    ) -> list[Float[Array, "batch length features"]]:
+        """The output of every block, and of the final norm where there is one."""
+        x, outputs = self._blocks(x, key_mask, deterministic, keep=True)
+        return [*outputs, self.norm(x)] if self.final_norm else outputs
+
+    @nn.compact
+    def _blocks(
+        self, x: Array, key_mask: Array | None, deterministic: bool, keep: bool
+    ) -> tuple[Array, list[Array]]:
+        """The last block's output, and those of all where they are to be kept."""
+
+
+        def apply(block: Block, x: Array, rate: Any) -> Array:
+            return block(
+                x, key_mask=key_mask, deterministic=deterministic, stochastic_depth_rate=rate
+            )
 
         if self.remat:  # inside a scan XLA cannot undo the recomputation, so it needs no barrier
             apply = nn.remat(apply, prevent_cse=not self.scan_layers)
@@ -135,21 +172,28 @@ class Transformer(nn.Module):
             for field in dataclasses.fields(Block)
             if field.name not in ("parent", "name")
         }
-        if self.scan_layers:
-            scan = nn.scan(
-                lambda block, x, _: (apply(block, x), None),
-                variable_axes={"params": 0},
-                split_rngs={"params": True, "dropout": True},
-                length=self.num_layers,
-            )
-            x, _ = scan(Block(**settings, name="blocks"), x, None)
-        else:
-            for layer in range(self.num_layers):
-                x = apply(Block(**settings, name=f"block_{layer}"), x)
-        return nn.LayerNorm(
-            epsilon=self.epsilon,
-            use_bias=self.use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="norm",
-        )(x)
+        last = max(1, self.num_layers - 1)
+        rates = [self.stochastic_depth_rate * layer / last for layer in range(self.num_layers)]
+        outputs: list[Array] = []
+        if not self.scan_layers:
+            for layer, rate in enumerate(rates):
+                x = apply(Block(**settings, name=f"block_{layer}"), x, rate)
+                if keep:
+                    outputs.append(x)
+            return x, outputs
+
+        def step(block: Block, x: Array, rate: Any) -> tuple[Array, Array | None]:
+            x = apply(block, x, 0.0 if rate is None else rate)
+            return x, x if keep else None
+
+        scan = nn.scan(
+            step,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=self.num_layers,
+        )
+        skips = not is_off(self.stochastic_depth_rate)
+        x, stacked = scan(
+            Block(**settings, name="blocks"), x, jnp.asarray(rates) if skips else None
+        )
+        return x, list(stacked) if keep else outputs

@@ -1,0 +1,20 @@
+"""Initialisers of the literature that Flax has no name for."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Initializer
+
+he_normal_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""He et al. 2015, equation 14: a normal whose variance is 2 by the number of outputs of a kernel."""
+
+
+def truncated_normal(stddev: float) -> Initializer:
+    """A normal of this standard deviation, drawn anew beyond two units (not two deviations) of 0,
+    which PyTorch's `trunc_normal_` does and which is none at all below 0.5."""
+
+    def init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        bound = 2.0 / stddev
+        return stddev * jax.random.truncated_normal(rng, -bound, bound, shape, dtype)
+
+    return init

@@ -1,0 +1,114 @@
+"""EfficientNet (Tan and Le, 2019)."""
+
+import math
+from functools import partial
+from typing import Literal
+
+import jax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from research.nn.channels import round_channels
+from research.nn.conv_norm import ConvNorm
+from research.nn.dropout import Dropout
+from research.nn.inverted_residual import InvertedResidual
+from research.nn.remat import apply_block
+
+# Expansion, window, stride of the first block, channels, blocks: table 1.
+_STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+# Factors of width and depth by compound scaling, and the dropout rate; their images have 224, 240,
+# 260, 300, 380, 456, 528 and 600 pixels a side.
+_VARIANTS = {
+    "b0": (1.0, 1.0, 0.2),
+    "b1": (1.0, 1.1, 0.2),
+    "b2": (1.1, 1.2, 0.3),
+    "b3": (1.2, 1.4, 0.3),
+    "b4": (1.4, 1.8, 0.4),
+    "b5": (1.6, 2.2, 0.4),
+    "b6": (1.8, 2.6, 0.5),
+    "b7": (2.0, 3.1, 0.5),
+}
+
+
+class EfficientNet(nn.Module):
+    """Inverted residual blocks with squeeze and excitation, scaled in width, depth and size of
+    images together.
+
+    `dropout_rate` None is the variant's own. `stochastic_depth_rate` grows linearly with depth to
+    this value. `epsilon` of the batch norms is 1e-3 in the paper, and in published weights from b5
+    on; those of b0 to b4 have 1e-5: None takes what the variant's weights have.
+    """
+
+    num_classes: int | None = 1000
+    variant: Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7"] = "b0"
+    dropout_rate: float | None = None
+    stochastic_depth_rate: float = 0.2
+    epsilon: float | None = None
+    remat: bool = False
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    def setup(self) -> None:
+        own = _VARIANTS[self.variant][2]
+        self.dropout = Dropout(own if self.dropout_rate is None else self.dropout_rate)
+        if self.num_classes is not None:
+            self.head = nn.Dense(
+                self.num_classes,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
+            )
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch outputs"]:
+        """Logits, or features without classes; dropout and batch statistics where `train`."""
+        *_, x = self.features(images, train).values()
+        x = self.dropout(x.mean(axis=(1, 2)), not train)
+        return x if self.num_classes is None else self.head(x)
+
+    @nn.compact
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Float[Array, "batch rows columns maps"]]:
+        """The maps of `stem`, of `stage_0` to `stage_6`, and the last 1×1 convolution's,
+        `output`."""
+        width, depth, _ = _VARIANTS[self.variant]
+        late = self.variant in ("b5", "b6", "b7")
+        settings = {
+            "activation": jax.nn.silu,
+            "epsilon": (1e-3 if late else 1e-5) if self.epsilon is None else self.epsilon,
+            "momentum": 0.99 if late else 0.9,
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+        }
+        conv_norm = partial(ConvNorm, **settings)
+        x = conv_norm(round_channels(32 * width), strides=2, name="stem")(images, train)
+        maps = {"stem": x}
+        depths = [math.ceil(stage[-1] * depth) for stage in _STAGES]
+        index = 0
+        for stage, (expansion, size, strides, channels, _) in enumerate(_STAGES):
+            for i in range(depths[stage]):
+                block = InvertedResidual(
+                    round_channels(channels * width),
+                    expansion * x.shape[-1],
+                    size,
+                    strides if i == 0 else 1,
+                    squeeze_dim=x.shape[-1] // 4,
+                    squeeze_activation=jax.nn.silu,
+                    stochastic_depth_rate=self.stochastic_depth_rate * index / sum(depths),
+                    name=f"stage_{stage}_block_{i}",
+                    **settings,
+                )
+                x, index = apply_block(block, x, train, self.remat), index + 1
+            maps[f"stage_{stage}"] = x
+        maps["output"] = conv_norm(4 * x.shape[-1], 1, name="output")(x, train)
+        return maps

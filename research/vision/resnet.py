@@ -1,0 +1,142 @@
+"""Residual networks for images of some 224×224 (He, Zhang, Ren, Sun, 2016)."""
+
+from functools import partial
+from typing import Literal
+
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from research.nn.conv_norm import ConvNorm
+from research.nn.pooling import max_pool
+from research.nn.remat import apply_block
+
+# Blocks of each stage: table 1.
+_DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+_EXPANSION = 4
+
+
+class ResNet(nn.Module):
+    """A 7×7 convolution, four stages of residual blocks, the average over positions, a classifier.
+
+    Depths 18 and 34 have blocks of two 3×3 convolutions, the others bottlenecks, which have their
+    stride in the 3×3 convolution (Goyal et al. 2017, as in all published weights). `width_factor`
+    2 makes bottlenecks twice as wide inside (Zagoruyko and Komodakis 2016: Wide ResNet-50-2).
+
+    Kernels are He's; with `zero_init_last_norm` every block starts as the identity (Goyal et al.).
+    `remat` keeps only the blocks' inputs for the backward pass.
+    """
+
+    num_classes: int | None = 1000
+    depth: Literal[18, 34, 50, 101, 152] = 50
+    width_factor: int = 1
+    zero_init_last_norm: bool = True
+    remat: bool = False
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    def setup(self) -> None:
+        if self.num_classes is not None:
+            self.head = nn.Dense(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch outputs"]:
+        """Logits, or features without classes; normalised by batch statistics where `train`."""
+        *_, x = self.features(images, train).values()
+        x = x.mean(axis=(1, 2))
+        return x if self.num_classes is None else self.head(x)
+
+    @nn.compact
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Float[Array, "batch rows columns maps"]]:
+        """The maps of `stem`, before its pooling, and of `stage_0` to `stage_3`."""
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        block = partial(
+            BasicBlock
+            if self.depth < 50
+            else partial(Bottleneck, width_factor=self.width_factor),
+            zero_init_last_norm=self.zero_init_last_norm,
+            **types,
+        )
+        x = ConvNorm(64, 7, strides=2, name="stem", **types)(images, train)
+        maps = {"stem": x}
+        x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for stage, depth in enumerate(_DEPTHS[self.depth]):
+            for i in range(depth):
+                strides = 2 if stage > 0 and i == 0 else 1
+                name = f"stage_{stage}_block_{i}"
+                x = apply_block(block(64 * 2**stage, strides, name=name), x, train, self.remat)
+            maps[f"stage_{stage}"] = x
+        return maps
+
+
+class BasicBlock(nn.Module):
+    """relu(x + norm(conv(relu(norm(conv(x)))))); a 1×1 convolution on x where shapes differ."""
+
+    channels: int
+    strides: int = 1
+    zero_init_last_norm: bool = True
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in_channels"], train: bool
+    ) -> Float[Array, "batch rows columns channels"]:
+        """Applies the block."""
+        conv_norm = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        branch = conv_norm(self.channels, 3, self.strides, name="conv_0")(x, train)
+        branch = conv_norm(
+            self.channels,
+            3,
+            activation=None,
+            scale_init=_last_scale(self.zero_init_last_norm),
+            name="conv_1",
+        )(branch, train)
+        if self.strides > 1 or x.shape[-1] != self.channels:
+            shortcut = conv_norm(self.channels, 1, self.strides, activation=None, name="shortcut")
+            x = shortcut(x, train)
+        return nn.relu(x + branch)
+
+
+class Bottleneck(nn.Module):
+    """As `BasicBlock`, with 1×1, 3×3 and 1×1 convolutions; the output has 4 · `channels`."""
+
+    channels: int
+    strides: int = 1
+    width_factor: int = 1
+    zero_init_last_norm: bool = True
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in_channels"], train: bool
+    ) -> Float[Array, "batch rows columns out_channels"]:
+        """Applies the block."""
+        conv_norm = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        width, out_channels = self.channels * self.width_factor, self.channels * _EXPANSION
+        branch = conv_norm(width, 1, name="conv_0")(x, train)
+        branch = conv_norm(width, 3, self.strides, name="conv_1")(branch, train)
+        branch = conv_norm(
+            out_channels,
+            1,
+            activation=None,
+            scale_init=_last_scale(self.zero_init_last_norm),
+            name="conv_2",
+        )(branch, train)
+        if self.strides > 1 or x.shape[-1] != out_channels:
+            shortcut = conv_norm(out_channels, 1, self.strides, activation=None, name="shortcut")
+            x = shortcut(x, train)
+        return nn.relu(x + branch)
+
+
+def _last_scale(zero: bool) -> nn.initializers.Initializer:
+    return nn.initializers.zeros if zero else nn.initializers.ones

@@ -1,0 +1,123 @@
+"""U-Net (Ronneberger, Fischer, Brox, 2015)."""
+
+from functools import partial
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from research.nn.convolution import Conv, ConvTranspose
+from research.nn.dropout import Dropout
+from research.nn.norm import BatchNorm
+from research.nn.pooling import max_pool
+
+
+class UNet(nn.Module):
+    """Two 3×3 convolutions a level on the way down and up again, with the maps of the way down
+    beside those of the way up; logits of every pixel.
+
+    With `padding` "VALID", as in the paper, nothing is added at the borders: the output is smaller
+    than the images, is that of their middle, and maps of the way down are cropped. With "SAME" it has
+    their size. Images are halved a level but the last, and what remains must be even before it.
+    Dropout is at the end of the way down. Kernels are He's. `batch_norm` is not in the paper.
+    """
+
+    num_classes: int = 2
+    channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    padding: Literal["VALID", "SAME"] = "VALID"
+    batch_norm: bool = False
+    dropout_rate: float = 0.5
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    def setup(self) -> None:
+        self.head = nn.Dense(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch rows columns num_classes"]:
+        """Logits of every pixel; dropout where `train`."""
+        *_, x = self.features(images, train).values()
+        return self.head(x)
+
+    @nn.compact
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Float[Array, "batch rows columns maps"]]:
+        """The maps of every level on the way down, `down_0`, …, and up, …, `up_0`.
+
+        Raises ValueError for images that cannot be halved so often.
+        """
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        double = partial(DoubleConv, padding=self.padding, batch_norm=self.batch_norm, **types)
+        maps: dict[str, Array] = {}
+        x, last = images, len(self.channels) - 1
+        for level, channels in enumerate(self.channels):
+            if level > 0:
+                if x.shape[1] % 2 or x.shape[2] % 2:
+                    size = "×".join(map(str, x.shape[1:3]))
+                    raise ValueError(
+                        f"UNet: level {level - 1} has {size} maps, which cannot be halved; with "
+                        f"images of {'×'.join(map(str, images.shape[1:3]))} pixels take another "
+                        "size or fewer channels, or padding='SAME'"
+                    )
+                x = max_pool(x, (2, 2))
+            x = double(channels, name=f"down_{level}_convs")(x, train)
+            if level >= last - 1:
+                x = Dropout(self.dropout_rate)(x, not train)
+            maps[f"down_{level}"] = x
+        for level in reversed(range(last)):
+            channels = self.channels[level]
+            x = ConvTranspose(
+                channels,
+                (2, 2),
+                2,
+                kernel_init=nn.initializers.he_normal(),
+                name=f"up_{level}_conv",
+                **types,
+            )(x)
+            x = nn.relu(x)
+            x = jnp.concatenate([crop(maps[f"down_{level}"], x.shape[1:3]), x], -1)
+            x = double(channels, name=f"up_{level}_convs")(x, train)
+            maps[f"up_{level}"] = x
+        return maps
+
+
+class DoubleConv(nn.Module):
+    """Two 3×3 convolutions with ReLU."""
+
+    channels: int
+    padding: Literal["VALID", "SAME"] = "VALID"
+    batch_norm: bool = False
+    dtype: str | None = None
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in_channels"], train: bool
+    ) -> Float[Array, "batch rows columns channels"]:
+        """Applies both."""
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        for i in range(2):
+            x = Conv(
+                self.channels,
+                (3, 3),
+                padding=self.padding,
+                use_bias=not self.batch_norm,
+                kernel_init=nn.initializers.he_normal(),
+                name=f"conv_{i}",
+                **types,
+            )(x)
+            if self.batch_norm:
+                x = BatchNorm(not train, name=f"norm_{i}", **types)(x)
+            x = nn.relu(x)
+        return x
+
+
+def crop(
+    x: Float[Array, "batch height width ..."], size: tuple[int, int]
+) -> Float[Array, "batch rows columns ..."]:
+    """The middle."""
+    top, left = (x.shape[1] - size[0]) // 2, (x.shape[2] - size[1]) // 2
+    return x[:, top : top + size[0], left : left + size[1]]
