@@ -28,6 +28,7 @@ class ResNet(nn.Module):
     stride in the 3×3 convolution (Goyal et al. 2017, as in all published weights). `width_factor`
     2 makes bottlenecks twice as wide inside (Zagoruyko and Komodakis 2016: Wide ResNet-50-2).
 
+    `stem` "small" is for images of some 32×32: a 3×3 convolution at stride 1 and no pooling.
     Kernels are He's; with `zero_init_last_norm` every block starts as the identity (Goyal et al.).
     `remat` keeps only the blocks' inputs for the backward pass.
     """
@@ -35,6 +36,7 @@ class ResNet(nn.Module):
     num_classes: int | None = 1000
     depth: Literal[18, 34, 50, 101, 152] = 50
     width_factor: int = 1
+    stem: Literal["large", "small"] = "large"
     zero_init_last_norm: bool = True
     remat: bool = False
     dtype: str | None = None
@@ -65,9 +67,11 @@ class ResNet(nn.Module):
             zero_init_last_norm=self.zero_init_last_norm,
             **types,
         )
-        x = ConvNorm(64, 7, strides=2, name="stem", **types)(images, train)
+        size, strides = (7, 2) if self.stem == "large" else (3, 1)
+        x = ConvNorm(64, size, strides, name="stem", **types)(images, train)
         maps = {"stem": x}
-        x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        if self.stem == "large":
+            x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, depth in enumerate(_DEPTHS[self.depth]):
             for i in range(depth):
                 strides = 2 if stage > 0 and i == 0 else 1

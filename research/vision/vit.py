@@ -56,6 +56,11 @@ class ViT(nn.Module):
             raise ValueError('pool="token" of ViT needs class_token=True')
         super().__post_init__()
 
+    @property
+    def num_heads(self) -> int:
+        """Of each block's attention."""
+        return _VARIANTS[self.variant][2]
+
     def setup(self) -> None:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features, num_layers, num_heads = _VARIANTS[self.variant]

@@ -1,0 +1,206 @@
+"""Published weights to our variables and back."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from research.engine.objective import Variables
+from research.errors import UserError
+from research.suggestion import did_you_mean
+from research.vision.cifar_resnet import CifarResNet, WideResNet
+from research.vision.inception import InceptionV3
+from research.vision.vit import ViT
+from research.weights.entries import Entry, Modules, Path
+from research.weights.files import read_arrays, write_arrays
+from research.weights.mismatch import Mismatch
+from research.weights.naming import NAMINGS
+from research.weights.positions import resize_positions as resized
+from research.weights.stacking import Flat, stacked, unstacked
+
+_HEADS = ("head", "auxiliary_head")
+
+
+def load(
+    path: str | FilePath,
+    model: nn.Module,
+    *,
+    naming: str | None = None,
+    image_shape: Sequence[int] | None = None,
+    resize_positions: bool = False,
+    drop_head: bool = False,
+    seed: int = 0,
+) -> Variables:
+    """The variables of a model from a file in the names of torchvision, timm or Hugging Face.
+
+    Without `naming`, the one most of whose names the file has. `image_shape` is (height, width,
+    channels) of the images to come, by default those of the published weights. With
+    `resize_positions`, learned positions of another grid are interpolated; with `drop_head`, a
+    classifier that does not fit is initialised by the seed instead.
+
+    Raises:
+      UserError: for a file that cannot be read, and where file and model do not fit, with every
+        entry that differs.
+    """
+    path = FilePath(path)
+    arrays = read_arrays(path)
+    shape = tuple(image_shape or _image_shape(model, arrays))
+    like = _like(model, shape)
+    expected = unstacked(like)
+    chosen, entries = _choose(model, expected, naming, arrays)
+    mismatch, found, used = Mismatch(path, chosen), {}, set()
+    for entry in entries:
+        used.update(entry.names)
+        target = expected[entry.path]
+        droppable = drop_head and entry.path[1].startswith(_HEADS)
+        missing = [name for name in entry.names if name not in arrays]
+        if missing:
+            if not droppable:
+                mismatch.missing(entry.path, missing, target.shape)
+            continue
+        ours = _to_ours(entry, [arrays[name] for name in entry.names])
+        if ours is not None and resize_positions and entry.path[-1] == "positions":
+            ours = resized(ours, len(target))
+        if ours is not None and ours.shape == target.shape:
+            found[entry.path] = ours.astype(_dtype(target, model))
+        elif not droppable:
+            shapes = [arrays[name].shape for name in entry.names]
+            mismatch.misshapen(entry, shapes, target.shape)
+    for name in _unexpected(model, arrays, used, chosen):
+        mismatch.unexpected(name, arrays[name].shape)
+    mismatch.raise_if_any(
+        "Nothing was read. Other settings of the model, another --naming, image_shape or, for a "
+        "classifier or positions of another size, drop_head or resize_positions may fit."
+    )
+    if len(found) < len(expected):
+        initial = unstacked(_flatten(jax.device_get(_initial(model, shape, seed))))
+        found = {**initial, **found}
+    return traverse_util.unflatten_dict(stacked(found, like))
+
+
+def save(
+    path: str | FilePath, model: nn.Module, variables: Variables, *, naming: str = "torchvision"
+) -> None:
+    """Writes variables to a .safetensors or .npz file in published names; what `load` reads back
+    bit for bit.
+
+    Raises:
+      UserError: for a model that has no such names, and where the file cannot be written.
+    """
+    flat = unstacked(_flatten(jax.device_get(variables)))
+    _, entries = _choose(model, flat, naming, {})
+    arrays: dict[str, np.ndarray] = {}
+    for entry in entries:
+        theirs = entry.layout.to_theirs(flat[entry.path])
+        arrays.update(zip(entry.names, theirs, strict=True))
+    write_arrays(FilePath(path), arrays)
+
+
+def _choose(
+    model: nn.Module, expected: Flat, naming: str | None, arrays: Mapping[str, Any]
+) -> tuple[str, list[Entry]]:
+    """The naming, and its entries for all of our arrays."""
+    if naming is not None and naming not in NAMINGS:
+        raise UserError(
+            f"naming {naming!r}: there is none{did_you_mean(naming, NAMINGS)}; they are "
+            f"{', '.join(NAMINGS)}"
+        )
+    modules, kind = Modules(list(expected)), type(model).__name__
+    fitting: dict[str, list[Entry]] = {}
+    for name in NAMINGS if naming is None else (naming,):
+        entries = NAMINGS[name].entries(model, modules)
+        if entries is not None:
+            fitting[name] = [entry for entry in entries if entry.path in expected]
+    if not fitting:
+        raise UserError(f"{kind}: has no names in {naming or ', '.join(NAMINGS)}")
+
+    def num_known(name: str) -> int:
+        return sum(part in arrays for entry in fitting[name] for part in entry.names)
+
+    chosen = max(fitting, key=num_known)
+    nameless = set(expected) - {entry.path for entry in fitting[chosen]}
+    if nameless:
+        listed = ", ".join(sorted("/".join(path) for path in nameless))
+        raise UserError(
+            f"{kind}: with these settings it has parameters that {chosen} has no names for: "
+            f"{listed}"
+        )
+    return chosen, fitting[chosen]
+
+
+def _unexpected(
+    model: nn.Module, arrays: Mapping[str, Any], used: set[str], naming: str
+) -> list[str]:
+    """Names in a file that mean nothing to the model, without those that may be left out."""
+    besides = NAMINGS[naming].besides
+    if getattr(model, "num_classes", 0) is None:
+        # A model without its classifier leaves that of the file aside.
+        modules = Modules([("params", "head", "kernel")])
+        every = NAMINGS[naming].entries(model, modules) or ()
+        used = used | {name for entry in every if entry.path[1] == "head" for name in entry.names}
+    return [
+        name
+        for name in arrays
+        if name not in used
+        and not name.endswith("num_batches_tracked")
+        and not name.startswith(besides)
+    ]
+
+
+def _to_ours(entry: Entry, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Our array; None where theirs have not even as many axes."""
+    try:
+        return entry.layout.to_ours(arrays)
+    except (ValueError, IndexError):
+        return None
+
+
+def _dtype(target: np.ndarray, model: nn.Module) -> np.dtype:
+    """Statistics are float32 also beside parameters of bfloat16, but not beside those of
+    float64."""
+    param_dtype = jnp.dtype(getattr(model, "param_dtype", "float32"))
+    return np.dtype(np.float64) if param_dtype == np.float64 else target.dtype
+
+
+def _image_shape(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
+    """What the published model takes: of a ViT by the positions in the file."""
+    size = 224
+    match model:
+        case CifarResNet() | WideResNet():
+            size = 32
+        case InceptionV3():
+            size = 299
+        case ViT():
+            lengths = [x.shape[1] for name, x in arrays.items() if "pos" in name and x.ndim == 3]
+            if lengths:
+                size = model.patch_size * math.isqrt(lengths[0])
+    return size, size, 3
+
+
+def _like(model: nn.Module, image_shape: tuple[int, ...]) -> Flat:
+    """Arrays of the shapes and types of the model's variables, which take no memory."""
+    shapes = jax.eval_shape(lambda: _initial(model, image_shape, 0))
+    return {
+        path: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+        for path, leaf in traverse_util.flatten_dict(shapes).items()
+    }
+
+
+def _initial(model: nn.Module, image_shape: tuple[int, ...], seed: int) -> Variables:
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    method: Callable[..., Any] | None = None
+    if getattr(model, "auxiliary", False):
+        method = getattr(type(model), "with_auxiliary")  # noqa: B009
+    return model.init(jax.random.key(seed), images, method=method)
+
+
+def _flatten(variables: Variables) -> Flat:
+    return {
+        path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(variables).items()
+    }

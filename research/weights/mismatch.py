@@ -1,0 +1,57 @@
+"""What does not fit between a file and a model, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+from research.errors import UserError
+from research.weights.entries import Entry, Path
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Mismatch:
+    """Collects what is missing, unexpected or of another shape."""
+
+    path: FilePath
+    naming: str
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def missing(self, path: Path, names: Sequence[str], shape: Shape) -> None:
+        """One of ours whose arrays the file does not have."""
+        self.rows.append(("missing", ", ".join(names), _told(path, shape)))
+
+    def misshapen(self, entry: Entry, shapes: Sequence[Shape], shape: Shape) -> None:
+        """One of ours whose arrays in the file have another shape."""
+        names = ", ".join(f"{n} {_shape(s)}" for n, s in zip(entry.names, shapes, strict=True))
+        self.rows.append(("shape", names, _told(entry.path, shape)))
+
+    def unexpected(self, name: str, shape: Shape) -> None:
+        """An array of the file that is none of ours."""
+        self.rows.append(("unexpected", f"{name} {_shape(shape)}", "-"))
+
+    def raise_if_any(self, hint: str) -> None:
+        """Raises UserError with all of it."""
+        if not self.rows:
+            return
+        counts = {kind: sum(row[0] == kind for row in self.rows) for kind, *_ in self.rows}
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        rows = [("", "in the file", "in the model"), *self.rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        table = "\n".join(
+            f"  {kind:<{widths[0]}}  {theirs:<{widths[1]}}  {ours}".rstrip()
+            for kind, theirs, ours in rows
+        )
+        raise UserError(
+            f"{self.path}: does not fit the model, read by the names of {self.naming}: {told}\n"
+            f"{table}\n{hint}"
+        )
+
+
+def _told(path: Path, shape: Shape) -> str:
+    return f"{'/'.join(path)} {_shape(shape)}"
+
+
+def _shape(shape: Shape) -> str:
+    return "×".join(map(str, shape)) or "scalar"
