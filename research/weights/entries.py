@@ -30,7 +30,8 @@ class Modules:
     """The modules that have parameters, as "stage_0_block_1/conv_0", without those inside."""
 
     def __init__(self, paths: Sequence[Path]):
-        """From the paths of arrays."""
+        """From the paths of arrays, layers side by side."""
+        self.paths = paths
         inside = ["/".join(path[1:end]) for path in paths for end in range(2, len(path))]
         self._names = list(dict.fromkeys(inside))
 

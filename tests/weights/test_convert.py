@@ -1,0 +1,167 @@
+"""Weights read and written back, and what is said where they do not fit."""
+
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from research import vision
+from research.errors import UserError
+from research.weights import convert, load, save
+from research.weights.files import read_arrays, write_arrays
+from research.weights.naming import NAMINGS
+
+MODELS = {
+    "AlexNet": vision.AlexNet(num_classes=3),
+    "CifarResNet": vision.CifarResNet(depth=20),
+    "CifarResNet B": vision.CifarResNet(depth=20, shortcut="B"),
+    "ConvNeXt": vision.ConvNeXt(num_classes=3),
+    "DenseNet": vision.DenseNet(num_classes=3),
+    "EfficientNet": vision.EfficientNet(num_classes=3),
+    "GoogLeNet": vision.GoogLeNet(num_classes=3, auxiliary=True),
+    "InceptionV3": vision.InceptionV3(num_classes=3, auxiliary=True),
+    "LeNet": vision.LeNet(),
+    "Mixer": vision.Mixer(num_classes=3, variant="small"),
+    "MobileNetV1": vision.MobileNetV1(num_classes=3),
+    "MobileNetV2": vision.MobileNetV2(num_classes=3),
+    "MobileNetV3": vision.MobileNetV3(num_classes=3),
+    "MobileNetV3 small": vision.MobileNetV3(num_classes=3, size="small"),
+    "ResNet": vision.ResNet(num_classes=3, depth=18),
+    "VGG": vision.VGG(num_classes=3, depth=11, batch_norm=True, hidden=(8,), pooled_size=2),
+    "ViT": vision.ViT(num_classes=3, variant="tiny"),
+    "ViT average": vision.ViT(
+        num_classes=3, variant="tiny", pool="average", class_token=False, norm_after_pool=True
+    ),
+}
+FITTING = [
+    (name, naming)
+    for name, model in MODELS.items()
+    for naming in NAMINGS
+    if NAMINGS[naming].entries(model, convert.Modules([])) is not None
+    # Only timm has this form.
+    and not (name == "ViT average" and naming in ("torchvision", "huggingface"))
+]
+
+
+def numbers(model, shape=(64, 64, 3)):
+    """Variables of float32 in which no array has a number twice, and none begins as another."""
+    flat = {}
+    for i, (path, leaf) in enumerate(convert._like(model, shape).items()):
+        start = 0x3F800000 + 1000 * i
+        bits = np.arange(start, start + leaf.size, dtype=np.uint32)
+        flat[path] = bits.view(np.float32).reshape(leaf.shape)
+    return traverse_util.unflatten_dict(flat)
+
+
+def assert_same(one, other):
+    one, other = traverse_util.flatten_dict(one), traverse_util.flatten_dict(other)
+    assert one.keys() == other.keys()
+    for path in one:
+        assert one[path].dtype == other[path].dtype, path
+        np.testing.assert_array_equal(one[path], other[path], err_msg="/".join(path))
+
+
+@pytest.mark.parametrize(("name", "naming"), FITTING)
+def test_what_is_written_is_read_back_bit_for_bit(name, naming, tmp_path):
+    model = MODELS[name]
+    shape = {"LeNet": (28, 28, 1), "InceptionV3": (160, 160, 3)}.get(name, (64, 64, 3))
+    variables = numbers(model, shape)
+    path = tmp_path / "weights.safetensors"
+    save(path, model, variables, naming=naming)
+    assert_same(load(path, model, image_shape=shape), variables)
+
+
+@pytest.mark.parametrize("model", [vision.ViT(variant="tiny"), vision.ConvNeXt()])
+def test_scanned_layers_are_those_side_by_side(model, tmp_path):
+    variables = numbers(model)
+    path = tmp_path / "weights.npz"
+    save(path, model, variables, naming="timm")
+    scanned = model.clone(scan_layers=True)
+    stacked = load(path, scanned, image_shape=(64, 64, 3))
+    again = tmp_path / "again.npz"
+    save(again, scanned, stacked, naming="timm")
+    first, second = read_arrays(path), read_arrays(again)
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_everything_that_does_not_fit_is_told_at_once_and_nothing_is_read(tmp_path):
+    model = vision.ResNet(num_classes=3, depth=18)
+    path = tmp_path / "weights.safetensors"
+    save(path, model, numbers(model))
+    arrays = read_arrays(path)
+    del arrays["layer1.0.bn1.running_mean"]
+    arrays["layer1.0.bn1.running_average"] = np.zeros(64)
+    arrays["conv1.weight"] = arrays["conv1.weight"][:, :1]
+    arrays["layer4.1.bn2.num_batches_tracked"] = np.zeros((), np.int64)
+    write_arrays(path, arrays)
+    with pytest.raises(UserError) as caught:
+        load(path, model)
+    lines = str(caught.value).splitlines()
+    assert all(word in lines[0] for word in ("1 missing", "1 shape", "1 unexpected"))
+    told = {line.split()[0]: line for line in lines[2:5]}
+    assert "layer1.0.bn1.running_mean" in told["missing"]
+    assert "batch_stats/stage_0_block_0/conv_0/norm/mean 64" in told["missing"]
+    assert "conv1.weight 64×1×7×7" in told["shape"]
+    assert "params/stem/conv/kernel 7×7×3×64" in told["shape"]
+    assert "layer1.0.bn1.running_average 64" in told["unexpected"]
+
+
+def test_a_bias_that_the_model_does_not_have_is_not_passed_over(tmp_path):
+    model = vision.ResNet(num_classes=3, depth=18)
+    path = tmp_path / "weights.safetensors"
+    save(path, model, numbers(model))
+    write_arrays(path, {**read_arrays(path), "conv1.bias": np.zeros(64)})
+    with pytest.raises(UserError, match=r"unexpected +conv1.bias 64"):
+        load(path, model)
+
+
+def test_a_classifier_of_another_size_is_dropped_on_request(tmp_path):
+    theirs = vision.ResNet(num_classes=10, depth=18)
+    ours = vision.ResNet(num_classes=3, depth=18)
+    path = tmp_path / "weights.safetensors"
+    written = numbers(theirs)
+    save(path, theirs, written)
+    with pytest.raises(UserError, match=r"fc.weight 10×512"):
+        load(path, ours)
+    variables = load(path, ours, drop_head=True)
+    assert variables["params"]["head"]["kernel"].shape == (512, 3)
+    assert np.std(variables["params"]["head"]["kernel"]) > 0, "initialised, not left at 0"
+    np.testing.assert_array_equal(
+        variables["params"]["stem"]["conv"]["kernel"], written["params"]["stem"]["conv"]["kernel"]
+    )
+
+
+def test_a_model_without_classifier_leaves_that_of_the_file_aside(tmp_path):
+    model = vision.ViT(num_classes=3, variant="tiny")
+    path = tmp_path / "weights.safetensors"
+    save(path, model, numbers(model), naming="timm")
+    variables = load(path, model.clone(num_classes=None))
+    assert "head" not in variables["params"]
+
+
+def test_positions_are_resized_on_request(tmp_path):
+    model = vision.ViT(num_classes=3, variant="tiny")
+    path = tmp_path / "weights.safetensors"
+    written = numbers(model)
+    # A plane stays a plane.
+    grid = np.add.outer(np.arange(4.0), 2 * np.arange(4.0)).reshape(16, 1)
+    written["params"]["positions"][1:] = grid
+    save(path, model, written, naming="timm")
+    with pytest.raises(UserError, match="positions"):
+        load(path, model, image_shape=(128, 128, 3))
+    larger = load(path, model, image_shape=(128, 128, 3), resize_positions=True)
+    positions = larger["params"]["positions"]
+    np.testing.assert_array_equal(positions[0], written["params"]["positions"][0])
+    inner = positions[1:, 0].reshape(8, 8)[2:-2, 2:-2]
+    expected = np.add.outer(np.arange(8) / 2 - 0.25, np.arange(8) - 0.5)[2:-2, 2:-2]
+    np.testing.assert_allclose(inner, expected, atol=0.05)
+
+
+def test_names_that_there_are_not(tmp_path):
+    model = vision.LeNet()
+    with pytest.raises(UserError, match=r"'torchvison'.*torchvision"):
+        save(tmp_path / "x.npz", model, numbers(model, (28, 28, 1)), naming="torchvison")
+    with pytest.raises(UserError, match=r"LeNet: has no names in timm"):
+        save(tmp_path / "x.npz", model, numbers(model, (28, 28, 1)), naming="timm")
+    assert list(tmp_path.iterdir()) == []

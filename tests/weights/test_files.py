@@ -1,0 +1,97 @@
+"""Files of arrays, whole and damaged."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from research.errors import UserError
+from research.weights.files import read_arrays, write_arrays
+
+ARRAYS = {
+    "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "b": np.zeros((), np.int64),
+    "c": np.ones(3, np.float64) / 3,
+    "empty": np.zeros((0, 2), np.float16),
+}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_arrays_come_back_as_they_were(suffix, tmp_path):
+    path = tmp_path / f"weights{suffix}"
+    write_arrays(path, ARRAYS)
+    found = read_arrays(path)
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_bfloat16_in_safetensors(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_arrays(path, {"x": np.array([1.5, -2], ml_dtypes.bfloat16)})
+    assert read_arrays(path)["x"].dtype == ml_dtypes.bfloat16
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+@pytest.mark.parametrize("damage", ["cut", "text", "empty"])
+def test_damaged_files_are_named(suffix, damage, tmp_path):
+    path = tmp_path / f"weights{suffix}"
+    write_arrays(path, ARRAYS)
+    data = {"cut": path.read_bytes()[:-40], "text": b"<html>Not found</html>", "empty": b""}
+    path.write_bytes(data[damage])
+    with pytest.raises(UserError, match=str(path)):
+        read_arrays(path)
+
+
+def test_nothing_pickled_is_executed(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    path = tmp_path / "weights.npz"
+    np.savez(path, x=np.array([Harm()], dtype=object))
+    with pytest.raises(UserError, match=str(path)):
+        read_arrays(path)
+    torch_file = tmp_path / "weights.pth"
+    torch_file.write_bytes(pickle.dumps(Harm()))
+    with pytest.raises(UserError, match=str(torch_file)):
+        read_arrays(torch_file)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_files_of_torch_need_torch(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None; from pathlib import Path; "
+        "from research.weights.files import read_arrays; read_arrays(Path('x.bin'))"
+    )
+    (tmp_path / "x.bin").write_bytes(b"")
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert "x.bin: only torch reads this format; pip install torch" in done.stderr
+
+
+def test_files_of_torch(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    path = tmp_path / "checkpoint.pth"
+    state = {"module.w": torch.ones(2, 3), "module.b": torch.ones(2, dtype=torch.bfloat16)}
+    torch.save({"state_dict": state, "epoch": 3}, path)
+    found = read_arrays(path)
+    assert found.keys() == {"w", "b"}
+    assert found["b"].dtype == ml_dtypes.bfloat16
+
+
+def test_what_is_no_file_of_weights(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_arrays(tmp_path / "absent.npz")
+    (tmp_path / "x.h5").touch()
+    with pytest.raises(UserError, match=r"weights are in \.safetensors"):
+        read_arrays(tmp_path / "x.h5")
+    with pytest.raises(UserError, match=r"as \.safetensors or \.npz"):
+        write_arrays(tmp_path / "x.bin", ARRAYS)
