@@ -1,5 +1,6 @@
 """Exact evaluation: every example counts once, whatever the batch size and the devices."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +13,7 @@ from research.data.pipeline import evaluation_batches
 from research.engine import metrics
 from research.engine.config import build
 from research.engine.experiment import Evaluation
+from research.engine.objective import HasSummarize
 from research.engine.parallel import Parallel
 from research.engine.program import Program
 from research.engine.state import TrainState
@@ -39,6 +41,11 @@ def first_batch(dataset: Dataset, size: int) -> dict[str, np.ndarray]:
     return {**batch, "mask": np.ones(len(indices), np.float32), "index": indices}
 
 
+def _plain(value: Any) -> Any:
+    """A float, or an array with one entry a trial."""
+    return value if np.ndim(value) else float(value)
+
+
 @final
 class Evaluator:
     """Evaluates one data set, compiled once."""
@@ -54,7 +61,7 @@ class Evaluator:
         path = f"evaluations.{name}"
         self.dataset = open_dataset(settings.source, data_dir, path)
         self.transforms = build(settings.transforms, f"{path}.transforms")
-        self._parallel = parallel
+        self._parallel, self._objective = parallel, program.objective
         # No result depends on the batch size, so it may be rounded to what the devices need.
         size = min(settings.batch_size, self.dataset.size)
         self._batch_size = -(-size // parallel.batch_divisor) * parallel.batch_divisor
@@ -81,16 +88,24 @@ class Evaluator:
         total: dict[str, metrics.Mean] = {}
         for part in parts:
             total = metrics.merge(total, self._parallel.to_host(part).means())
-        return metrics.compute(total)
+        return self._with_summary(metrics.compute(total))
 
     def metric_names(self, state: Any) -> list[str]:
         """What evaluation reports, found without compiling anything; `state` may be shapes."""
 
-        return [name for name, _ in self._trace(self._evaluate_alone, state).names]
+        named = {name: math.nan for name, _ in self._trace(self._evaluate_alone, state).names}
+        return list(self._with_summary(named))
 
     def trace(self, state: Any) -> None:
         """Traces what will be compiled, for the shapes of a logical state on one device."""
         self._trace(self._compiled, state)
+
+    def _with_summary(self, computed: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(self._objective, HasSummarize):
+            return computed
+        arrays = {name: np.asarray(value) for name, value in computed.items()}
+        more = self._objective.summarize(arrays)
+        return {**computed, **{name: _plain(value) for name, value in more.items()}}
 
     def _trace(self, evaluate: Callable[..., Any], state: Any) -> Any:
         def shape(x: np.ndarray) -> jax.ShapeDtypeStruct:

@@ -104,6 +104,16 @@ class HasAfterUpdate(Protocol):
 
 
 @runtime_checkable
+class HasSummarize(Protocol):
+    """An objective with metrics that follow from others, such as a mean over classes."""
+
+    def summarize(self, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+        """More metrics, by name, from those that `evaluate` gave over the whole data set: float64
+        arrays, of one entry a trial or of none."""
+        ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """An objective that learns a representation."""
 

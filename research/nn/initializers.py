@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax.typing import Initializer
 
 he_normal_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""He et al. 2015, equation 14: a normal whose variance is 2 by the number of outputs of a kernel."""
+"""He et al. 2015, equation 14: a normal with variance 2 by the number of a kernel's outputs."""
 
 
 def truncated_normal(stddev: float) -> Initializer:

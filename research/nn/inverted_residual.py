@@ -43,8 +43,8 @@ class InvertedResidual(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns channels"]:
         """Applies the block; dropout of the branch and batch statistics where `train`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv_norm = partial(
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv_norm: Any = partial(
             ConvNorm,
             activation=self.activation,
             epsilon=self.epsilon,

@@ -1,6 +1,7 @@
 """Squeeze-and-excitation (Hu et al., 2018)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,7 +28,7 @@ class SqueezeExcitation(nn.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
         """The scaled maps."""
-        shared = {
+        shared: dict[str, Any] = {
             "dtype": self.dtype,
             "param_dtype": self.param_dtype,
             "kernel_init": self.kernel_init,

@@ -92,7 +92,8 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`num_layers` blocks and, unless `final_norm` is False, a layer norm; the fields of `Block` besides its own.
+    """`num_layers` blocks and, unless `final_norm` is False, a layer norm; the fields of `Block`
+    besides its own.
 
     `scan_layers` compiles one block and loops over it: parameters of all layers are stacked along
     a leading axis under `blocks`, where they are `block_0`, `block_1`, … without. It compiles
@@ -159,7 +160,6 @@ class Transformer(nn.Module):
     ) -> tuple[Array, list[Array]]:
         """The last block's output, and those of all where they are to be kept."""
 
-
         def apply(block: Block, x: Array, rate: Any) -> Array:
             return block(
                 x, key_mask=key_mask, deterministic=deterministic, stochastic_depth_rate=rate
@@ -167,7 +167,7 @@ class Transformer(nn.Module):
 
         if self.remat:  # inside a scan XLA cannot undo the recomputation, so it needs no barrier
             apply = nn.remat(apply, prevent_cse=not self.scan_layers)
-        settings = {
+        settings: dict[str, Any] = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(Block)
             if field.name not in ("parent", "name")

@@ -6,6 +6,7 @@ from research.vision.classification import Classification
 from research.vision.convnet import ConvNet
 from research.vision.convnext import ConvNeXt
 from research.vision.densenet import DenseNet
+from research.vision.distillation import Distillation
 from research.vision.efficientnet import EfficientNet
 from research.vision.googlenet import GoogLeNet
 from research.vision.inception import InceptionV3
@@ -15,7 +16,9 @@ from research.vision.mixer import Mixer
 from research.vision.mlp import MLP
 from research.vision.mobilenet import MobileNetV1, MobileNetV2
 from research.vision.mobilenet_v3 import MobileNetV3
+from research.vision.report import ClassificationReport
 from research.vision.resnet import ResNet
+from research.vision.segmentation import Segmentation
 from research.vision.unet import UNet
 from research.vision.vgg import VGG
 from research.vision.vit import ViT
@@ -26,9 +29,11 @@ __all__ = [
     "AlexNet",
     "CifarResNet",
     "Classification",
+    "ClassificationReport",
     "ConvNeXt",
     "ConvNet",
     "DenseNet",
+    "Distillation",
     "EfficientNet",
     "GoogLeNet",
     "InceptionV3",
@@ -39,6 +44,7 @@ __all__ = [
     "MobileNetV2",
     "MobileNetV3",
     "ResNet",
+    "Segmentation",
     "UNet",
     "ViT",
     "WideResNet",

@@ -1,7 +1,7 @@
 """Residual networks for images of some 32×32."""
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -58,7 +58,7 @@ class CifarResNet(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem` and of `stage_0` to `stage_2`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = ConvNorm(self.channels, name="stem", **types)(images, train)
         maps = {"stem": x}
         for stage in range(3):
@@ -89,7 +89,7 @@ class CifarBlock(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns channels"]:
         """Applies the block."""
-        conv_norm = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        conv_norm: Any = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
         branch = conv_norm(self.channels, 3, self.strides, name="conv_0")(x, train)
         branch = conv_norm(self.channels, 3, activation=None, name="conv_1")(branch, train)
         missing = self.channels - x.shape[-1]
@@ -143,7 +143,7 @@ class WideResNet(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, `stage_0` to `stage_2`, and of the last activation, `output`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = Conv(16, (3, 3), use_bias=False, kernel_init=he_normal_fan_out, name="stem", **types)(
             images
         )
@@ -178,8 +178,8 @@ class PreactivationBlock(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns channels"]:
         """Applies the block."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = partial(Conv, use_bias=False, kernel_init=he_normal_fan_out, **types)
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv: Any = partial(Conv, use_bias=False, kernel_init=he_normal_fan_out, **types)
         activated = nn.relu(BatchNorm(not train, name="norm_0", **types)(x))
         branch = conv(self.channels, (3, 3), self.strides, 1, name="conv_0")(activated)
         branch = nn.relu(BatchNorm(not train, name="norm_1", **types)(branch))

@@ -1,9 +1,9 @@
-"""Image classification by cross-entropy."""
+"""Image classification."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +16,63 @@ from research.engine.display import ConfusionMatrix, Display, Displays, Images
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
+from research.nn.dropout import is_off
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Cross-entropy between a model's logits and the labels of images.
+    """A model's logits against the labels of images.
 
     The model is called `model(images, train)`; its dropout and mutable collections are handled.
-    A training batch's `label_probs` (mixed images) take the place of its labels, and
-    `label_smoothing` moves that share of the target to the uniform distribution
-    (Szegedy et al. 2016). Evaluation always uses the plain labels.
+    A training batch's `label_probs` (mixed images) take the place of its labels. Evaluation
+    always uses the plain labels.
+
+    `loss_function` "softmax" is cross-entropy, "sigmoid" a binary one for each class, summed (Beyer
+    et al. 2020), and "focal" the latter with easy examples weighed down by (1 - p)^`focal_gamma`
+    (Lin et al. 2017). `label_smoothing` moves that share of the target to the uniform distribution
+    (Szegedy et al. 2016). `class_weights`, one a class, weigh each example's loss by its label's;
+    the mean is over the weights.
+
+    `auxiliary_weight` adds the loss of a model's auxiliary classifiers (GoogLeNet: 0.3, Inception
+    v3: 0.4). `top_k` also counts labels that are among the k largest logits.
+    `test_time_augmentation` "flip" averages the logits of an image and its mirror image; "shift"
+    also those of both moved by a pixel up and left, and down and right (Jordan 2024).
     """
 
     model: nn.Module
     label_smoothing: float = 0.0
+    loss_function: Literal["softmax", "sigmoid", "focal"] = "softmax"
+    focal_gamma: float = 2.0
+    class_weights: tuple[float, ...] = ()
+    auxiliary_weight: float = 0.0
+    top_k: tuple[int, ...] = ()
+    test_time_augmentation: Literal["none", "flip", "shift"] = "none"
+
+    def __post_init__(self) -> None:
+        num_classes: int | None = getattr(self.model, "num_classes", None)
+        auxiliary = getattr(self.model, "auxiliary", False)
+        if not is_off(self.auxiliary_weight) and not auxiliary:
+            raise UserError(
+                f"auxiliary_weight = {self.auxiliary_weight}: {type(self.model).__name__} has no "
+                "auxiliary classifiers; leave it 0, or set auxiliary of GoogLeNet or InceptionV3"
+            )
+        if auxiliary and is_off(self.auxiliary_weight):
+            raise UserError(
+                "auxiliary_weight = 0: the model's auxiliary classifiers would not be trained; "
+                "0.3 or 0.4 is usual"
+            )
+        if self.class_weights and num_classes not in (None, len(self.class_weights)):
+            raise UserError(
+                f"class_weights has {len(self.class_weights)} entries; the model has "
+                f"{num_classes} classes"
+            )
+        for k in self.top_k:
+            if k < 1 or (num_classes is not None and k >= num_classes):
+                raise UserError(f"top_k: {k} must be at least 1 and below the number of classes")
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables."""
-        return self.model.init(rng, batch["image"], train=False)
+        return self.model.init(rng, batch["image"], train=False, method=self._method)
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a label is none of the model's `num_classes`."""
@@ -51,41 +90,76 @@ class Classification:
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Aux]:
         """The mean cross-entropy in nats, with the accuracy of the logits it was computed from."""
-        logits, collections = self.model.apply(
+        outputs, collections = self.model.apply(
             {"params": params, **collections},
             batch["image"],
             train=True,
             mutable=list(collections),
             rngs={"dropout": rng},
+            method=self._method,
         )
+        logits, auxiliary = outputs if self._method is not None else (outputs, [])
         logits = logits.astype(jnp.float32)
         if "label_probs" in batch:
             targets = batch["label_probs"]
         else:
             targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
+        weights = targets @ jnp.asarray(self.class_weights) if self.class_weights else None
         targets = optax.smooth_labels(targets, self.label_smoothing)
-        losses = optax.softmax_cross_entropy(logits, targets)
+        losses = self.losses(logits, targets)
+        for other in auxiliary:
+            losses += self.auxiliary_weight * self.losses(other.astype(jnp.float32), targets)
         metrics = {"accuracy": accuracy(logits, targets.argmax(-1))}
-        return losses.mean(), Aux(metrics, collections)
+        if weights is None:
+            return losses.mean(), Aux(metrics, collections)
+        total = weights.sum()
+        return jnp.sum(losses * weights) / total, Aux(metrics, collections, total)
+
+    def losses(
+        self, logits: Float[Array, "batch classes"], targets: Float[Array, "batch classes"]
+    ) -> Float[Array, " batch"]:
+        """The loss of each example in nats; `targets` are probabilities."""
+        match self.loss_function:
+            case "softmax":
+                return optax.softmax_cross_entropy(logits, targets)
+            case "sigmoid":
+                return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
+            case "focal":
+                focal = optax.sigmoid_focal_loss(logits, targets, gamma=self.focal_gamma)
+                return focal.sum(-1)
 
     def evaluate(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Mapping[str, Mean]:
-        """Cross-entropy in nats and accuracy in [0, 1]."""
-        logits = self.logits(params, collections, batch)
+        """The loss without smoothing, weights and auxiliary classifiers in nats; `accuracy` and
+        `top_<k>_accuracy` in [0, 1]."""
+        logits, labels = self.logits(params, collections, batch), batch["label"]
         mask = batch.get("mask")
+        if self.loss_function == "softmax":
+            losses = cross_entropy(logits, labels)
+        else:
+            losses = self.losses(logits, jax.nn.one_hot(labels, logits.shape[-1]))
+        own = jnp.take_along_axis(logits, labels[:, None], -1)
+        # Of equal logits the first is the largest, as in argmax.
+        before = (logits > own) | (
+            (logits == own) & (jnp.arange(logits.shape[-1]) < labels[:, None])
+        )
+        rank = before.sum(-1)
         return {
-            "loss": mean_of(cross_entropy(logits, batch["label"]), mask),
-            "accuracy": accuracy(logits, batch["label"], mask),
+            "loss": mean_of(losses, mask),
+            "accuracy": accuracy(logits, labels, mask),
+            **{f"top_{k}_accuracy": mean_of(rank < k, mask) for k in self.top_k},
         }
 
     def logits(
         self, params: Params, collections: Collections, batch: Batch
     ) -> Float[Array, "batch classes"]:
-        """The model's output in evaluation mode, in float32."""
+        """The model's output in evaluation mode, in float32; the mean over the views of
+        `test_time_augmentation`."""
         variables = {"params": params, **collections}
-        logits: Any = self.model.apply(variables, batch["image"], train=False)
-        return logits.astype(jnp.float32)
+        views = _views(batch["image"], self.test_time_augmentation)
+        outputs: list[Any] = [self.model.apply(variables, view, train=False) for view in views]
+        return sum(x.astype(jnp.float32) for x in outputs) / len(outputs)
 
     def features(
         self, params: Params, collections: Collections, batch: Batch
@@ -113,9 +187,27 @@ class Classification:
             displays["wrongly_classified"] = Images(images[wrong], titles)
         return displays
 
+    @property
+    def _method(self) -> Callable[..., Any] | None:
+        """What the model is called by in training, where not by itself."""
+        return None if is_off(self.auxiliary_weight) else type(self.model).with_auxiliary  # type: ignore[attr-defined]
+
     @cached_property
     def _compiled_logits(self) -> Callable[..., Array]:
         return jax.jit(self.logits)
+
+
+def _views(
+    images: Float[Array, "batch height width channels"], augmentation: str
+) -> list[Float[Array, "batch height width channels"]]:
+    """An image as it is evaluated."""
+    views = [images]
+    if augmentation == "shift":
+        padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        views += [padded[:, 2:, 2:], padded[:, :-2, :-2]]
+    if augmentation != "none":
+        views += [jnp.flip(view, 2) for view in views]
+    return views
 
 
 def _to_unit_range(images: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -42,7 +42,7 @@ class ConvNeXt(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.norm = nn.LayerNorm(_EPSILON, **types)
         if self.num_classes is not None:
             self.head = nn.Dense(self.num_classes, kernel_init=_init, **types)
@@ -60,9 +60,9 @@ class ConvNeXt(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem` and of `stage_0` to `stage_3`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = partial(Conv, padding="VALID", kernel_init=_init, **types)
-        norm = partial(nn.LayerNorm, _EPSILON, **types)
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv: Any = partial(Conv, padding="VALID", kernel_init=_init, **types)
+        norm: Any = partial(nn.LayerNorm, _EPSILON, **types)
         depths, channels = _VARIANTS[self.variant]
         x = norm(name="stem_norm")(conv(channels, (4, 4), 4, name="stem_conv")(images))
         maps, index = {"stem": x}, 0
@@ -77,7 +77,7 @@ class ConvNeXt(nn.Module):
         return maps
 
     def _stage(self, stage: int, x: Array, rates: list[Any], train: bool) -> Array:
-        block = partial(
+        block: Any = partial(
             ConvNeXtBlock, self.layer_scale, dtype=self.dtype, param_dtype=self.param_dtype
         )
 
@@ -115,9 +115,9 @@ class ConvNeXtBlock(nn.Module):
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
         """Applies the block."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         channels = x.shape[-1]
-        dense = partial(nn.Dense, kernel_init=_init, **types)
+        dense: Any = partial(nn.Dense, kernel_init=_init, **types)
         y = Conv(
             channels,
             (7, 7),

@@ -1,6 +1,6 @@
 """DenseNet (Huang, Liu, van der Maaten, Weinberger, 2017)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -56,7 +56,7 @@ class DenseNet(nn.Module):
         """The maps of `stem`, before its pooling, of `block_0` to `block_3`, and the last
         activation, `output`."""
         depths, growth_rate, channels = _DEPTHS[self.depth]
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         he = nn.initializers.he_normal()
         conv = Conv(
             channels, (7, 7), 2, 3, use_bias=False, kernel_init=he, name="stem_conv", **types
@@ -100,7 +100,7 @@ class DenseLayer(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch height width growth_rate"]:
         """The new maps alone."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, (channels, size) in enumerate(((4 * self.growth_rate, 1), (self.growth_rate, 3))):
             x = nn.relu(BatchNorm(not train, name=f"norm_{i}", **types)(x))
             x = Conv(

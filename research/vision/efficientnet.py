@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
@@ -83,14 +83,14 @@ class EfficientNet(nn.Module):
         `output`."""
         width, depth, _ = _VARIANTS[self.variant]
         late = self.variant in ("b5", "b6", "b7")
-        settings = {
+        settings: dict[str, Any] = {
             "activation": jax.nn.silu,
             "epsilon": (1e-3 if late else 1e-5) if self.epsilon is None else self.epsilon,
             "momentum": 0.99 if late else 0.9,
             "dtype": self.dtype,
             "param_dtype": self.param_dtype,
         }
-        conv_norm = partial(ConvNorm, **settings)
+        conv_norm: Any = partial(ConvNorm, **settings)
         x = conv_norm(round_channels(32 * width), strides=2, name="stem")(images, train)
         maps = {"stem": x}
         depths = [math.ceil(stage[-1] * depth) for stage in _STAGES]

@@ -1,6 +1,7 @@
 """GoogLeNet (Szegedy et al., 2015: Going deeper with convolutions)."""
 
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -44,7 +45,7 @@ class GoogLeNet(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.dropout = Dropout(self.dropout_rate)
         if self.num_classes is not None:
             self.head = nn.Dense(self.num_classes, kernel_init=_init, **types)
@@ -73,7 +74,7 @@ class GoogLeNet(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem` and of every block: `stage_0_block_0`, …"""
-        conv_norm = partial(_ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        conv_norm: Any = partial(_ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
         x = conv_norm(64, 7, strides=2, name="conv_0")(images, train)
         x = _halve(x, 3)
         x = conv_norm(64, 1, name="conv_1")(x, train)
@@ -107,7 +108,7 @@ class InceptionBlock(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch height width out_channels"]:
         """The branches' maps, one behind the other."""
-        conv_norm = partial(_ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        conv_norm: Any = partial(_ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
         c = self.channels
         branch_1 = conv_norm(c[1], 1, name="branch_1_reduce")(x, train)
         branch_2 = conv_norm(c[3], 1, name="branch_2_reduce")(x, train)
@@ -134,7 +135,7 @@ class AuxiliaryHead(nn.Module):
         self, x: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch num_classes"]:
         """Logits."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = _ConvNorm(128, 1, name="conv", **types)(adaptive_avg_pool(x, (4, 4)), train)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(1024, kernel_init=_init, name="dense", **types)(x))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -98,7 +98,7 @@ class InceptionV3(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.dropout = Dropout(self.dropout_rate)
         if self.num_classes is not None:
             self.head = nn.Dense(self.num_classes, kernel_init=truncated_normal(0.1), **types)
@@ -123,8 +123,8 @@ class InceptionV3(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem` and of every block."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv_norm = partial(_ConvNorm, **types)
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv_norm: Any = partial(_ConvNorm, **types)
         x = conv_norm(32, 3, strides=2, name="conv_1a")(images, train)
         x = conv_norm(32, 3, name="conv_2a")(x, train)
         x = conv_norm(64, 3, padding=1, name="conv_2b")(x, train)
@@ -155,7 +155,7 @@ class Mixed(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns out_channels"]:
         """The branches' maps, one behind the other."""
-        conv_norm = partial(_ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        conv_norm: Any = partial(_ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
         outputs: list[Array] = []
         for name, branch in self.branches.items():
             y, last = x, len(branch.convs) - 1
@@ -194,7 +194,7 @@ class AuxiliaryHead(nn.Module):
         self, x: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch num_classes"]:
         """Logits."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = avg_pool(x, (5, 5), (3, 3))
         x = _ConvNorm(128, 1, name="conv_0", **types)(x, train)
         init = truncated_normal(0.01)

@@ -1,5 +1,7 @@
 """LeNet-5 as it was published (LeCun, Bottou, Bengio, Haffner, 1998)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -54,8 +56,8 @@ class LeNet1998(nn.Module):
         if images.shape[1:3] != (32, 32):
             size = "×".join(map(str, images.shape[1:3]))
             raise ValueError(f"LeNet1998 takes images of 32×32 or 28×28 pixels, not {size}")
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv = {"kernel_size": (5, 5), "padding": "VALID", **types}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv: dict[str, Any] = {"kernel_size": (5, 5), "padding": "VALID", **types}
         layers = {"c1": _squash(Conv(6, name="c1", **conv)(images))}
         layers["s2"] = Subsampling(name="s2", **types)(layers["c1"])
         layers["c3"] = _squash(SparseConv(name="c3", **types)(layers["s2"]))

@@ -1,6 +1,6 @@
 """MLP-Mixer (Tolstikhin et al., 2021)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -37,7 +37,7 @@ class Mixer(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.norm = nn.LayerNorm(_EPSILON, **types)
         if self.num_classes is not None:
             self.head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, **types)
@@ -55,7 +55,7 @@ class Mixer(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch patches features"]]:
         """The patches as they enter, `embedding`, and behind every block: `block_0`, …"""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features, num_layers, tokens_dim, channels_dim = _VARIANTS[self.variant]
         size = (self.patch_size, self.patch_size)
         x = Conv(features, size, self.patch_size, padding="VALID", name="patch_embed", **types)(
@@ -91,7 +91,7 @@ class MixerBlock(nn.Module):
         self, x: Float[Array, "batch patches features"], train: bool
     ) -> Float[Array, "batch patches features"]:
         """Applies the block."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         skip = StochasticDepth(self.stochastic_depth_rate)
 
         def mlp(hidden_dim: int, name: str, x: Array) -> Array:

@@ -1,6 +1,7 @@
 """MobileNet v1 and v2."""
 
 from functools import partial
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -61,7 +62,7 @@ class MobileNetV1(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem` and of every block: `block_0` to `block_12`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         stem = ConvNorm(
             round_channels(32 * self.width_factor),
             strides=2,
@@ -81,7 +82,7 @@ class MobileNetV1(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-    """A depthwise 3×3 convolution, `depthwise`, and a 1×1, `pointwise`, each with norm and ReLU6."""
+    """A 3×3 convolution, `depthwise`, and a 1×1, `pointwise`, each with norm and ReLU6."""
 
     channels: int
     strides: int = 1
@@ -93,7 +94,7 @@ class SeparableBlock(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns channels"]:
         """Applies the block."""
-        conv_norm = partial(
+        conv_norm: Any = partial(
             ConvNorm, activation=jax.nn.relu6, dtype=self.dtype, param_dtype=self.param_dtype
         )
         x = conv_norm(
@@ -143,8 +144,8 @@ class MobileNetV2(nn.Module):
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, of every block, `block_0` to `block_16`, and the last 1×1
         convolution's, `output`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv_norm = partial(ConvNorm, activation=jax.nn.relu6, **types)
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv_norm: Any = partial(ConvNorm, activation=jax.nn.relu6, **types)
         stem = conv_norm(round_channels(32 * self.width_factor), strides=2, name="stem")
         maps = {"stem": stem(images, train)}
         x = maps["stem"]

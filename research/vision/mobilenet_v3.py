@@ -1,7 +1,7 @@
 """MobileNet v3 (Howard et al., 2019)."""
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
@@ -48,7 +48,7 @@ _BLOCKS = {
     ),
 }
 _HIDDEN = {"large": 1280, "small": 1024}
-_NORM = {"epsilon": 1e-3, "momentum": 0.99}
+_NORM: dict[str, Any] = {"epsilon": 1e-3, "momentum": 0.99}
 
 
 class MobileNetV3(nn.Module):
@@ -63,7 +63,7 @@ class MobileNetV3(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        dense = partial(
+        dense: Any = partial(
             nn.Dense,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
@@ -89,8 +89,8 @@ class MobileNetV3(nn.Module):
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, of every block, `block_0`, `block_1`, …, and the last 1×1
         convolution's, `output`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv_norm = partial(ConvNorm, activation=jax.nn.hard_swish, **_NORM, **types)
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        conv_norm: Any = partial(ConvNorm, activation=jax.nn.hard_swish, **_NORM, **types)
         stem = conv_norm(round_channels(16 * self.width_factor), strides=2, name="stem")
         maps = {"stem": stem(images, train)}
         x = maps["stem"]

@@ -1,7 +1,7 @@
 """Residual networks for images of some 224×224 (He, Zhang, Ren, Sun, 2016)."""
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -59,11 +59,9 @@ class ResNet(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, before its pooling, and of `stage_0` to `stage_3`."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        block = partial(
-            BasicBlock
-            if self.depth < 50
-            else partial(Bottleneck, width_factor=self.width_factor),
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        block: Any = partial(
+            BasicBlock if self.depth < 50 else partial(Bottleneck, width_factor=self.width_factor),
             zero_init_last_norm=self.zero_init_last_norm,
             **types,
         )
@@ -95,7 +93,7 @@ class BasicBlock(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns channels"]:
         """Applies the block."""
-        conv_norm = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        conv_norm: Any = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
         branch = conv_norm(self.channels, 3, self.strides, name="conv_0")(x, train)
         branch = conv_norm(
             self.channels,
@@ -125,7 +123,7 @@ class Bottleneck(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns out_channels"]:
         """Applies the block."""
-        conv_norm = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
+        conv_norm: Any = partial(ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
         width, out_channels = self.channels * self.width_factor, self.channels * _EXPANSION
         branch = conv_norm(width, 1, name="conv_0")(x, train)
         branch = conv_norm(width, 3, self.strides, name="conv_1")(branch, train)

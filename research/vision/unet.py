@@ -1,7 +1,8 @@
 """U-Net (Ronneberger, Fischer, Brox, 2015)."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,8 +19,8 @@ class UNet(nn.Module):
     beside those of the way up; logits of every pixel.
 
     With `padding` "VALID", as in the paper, nothing is added at the borders: the output is smaller
-    than the images, is that of their middle, and maps of the way down are cropped. With "SAME" it has
-    their size. Images are halved a level but the last, and what remains must be even before it.
+    than the images, is that of their middle, and maps of the way down are cropped. With "SAME" it
+    has their size. Images are halved a level but the last, and what remains must be even before it.
     Dropout is at the end of the way down. Kernels are He's. `batch_norm` is not in the paper.
     """
 
@@ -49,8 +50,8 @@ class UNet(nn.Module):
 
         Raises ValueError for images that cannot be halved so often.
         """
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        double = partial(DoubleConv, padding=self.padding, batch_norm=self.batch_norm, **types)
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        double: Any = partial(DoubleConv, padding=self.padding, batch_norm=self.batch_norm, **types)
         maps: dict[str, Array] = {}
         x, last = images, len(self.channels) - 1
         for level, channels in enumerate(self.channels):
@@ -98,7 +99,7 @@ class DoubleConv(nn.Module):
         self, x: Float[Array, "batch height width in_channels"], train: bool
     ) -> Float[Array, "batch rows columns channels"]:
         """Applies both."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i in range(2):
             x = Conv(
                 self.channels,
@@ -116,7 +117,7 @@ class DoubleConv(nn.Module):
 
 
 def crop(
-    x: Float[Array, "batch height width ..."], size: tuple[int, int]
+    x: Float[Array, "batch height width ..."], size: Sequence[int]
 ) -> Float[Array, "batch rows columns ..."]:
     """The middle."""
     top, left = (x.shape[1] - size[0]) // 2, (x.shape[2] - size[1]) // 2

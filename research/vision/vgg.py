@@ -1,7 +1,7 @@
 """VGG (Simonyan and Zisserman, 2015)."""
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -41,7 +41,7 @@ class VGG(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        dense = partial(
+        dense: Any = partial(
             nn.Dense,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
@@ -68,7 +68,7 @@ class VGG(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of every stage, `stage_0` to `stage_4`, each after its pooling."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x, maps = images, {}
         for stage, (depth, channels) in enumerate(zip(_DEPTHS[self.depth], _CHANNELS, strict=True)):
             for i in range(depth):

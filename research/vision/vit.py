@@ -1,6 +1,6 @@
 """Vision Transformer (Dosovitskiy et al., 2021)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +62,7 @@ class ViT(nn.Module):
         return _VARIANTS[self.variant][2]
 
     def setup(self) -> None:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features, num_layers, num_heads = _VARIANTS[self.variant]
         size = (self.patch_size, self.patch_size)
         self.patch_embed = Conv(features, size, self.patch_size, padding="VALID", **types)

@@ -19,9 +19,9 @@ _EXAMPLES = """examples:
   # what is in a file
   python -m research.weights show resnet50.safetensors
 
-A number at the end of --model is the depth: vision.VGG16, vision.DenseNet121. Other settings of the
-model are --model.NAME=VALUE. The file's names are found out, or given by --naming: torchvision, timm,
-huggingface, or research, which are paths such as params/stem/conv/kernel.
+A number at the end of --model is the depth: vision.VGG16, vision.DenseNet121. Other settings of
+the model are --model.NAME=VALUE. The file's names are found out, or given by --naming:
+torchvision, timm, huggingface, or research, which are paths such as params/stem/conv/kernel.
 """
 
 
@@ -36,7 +36,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "target", type=Path, nargs="?", metavar="DST", help="of convert: .safetensors or .npz"
     )
-    parser.add_argument("--model", metavar="NAME", help="such as vision.ResNet50; a run has its own")
+    parser.add_argument(
+        "--model", metavar="NAME", help="such as vision.ResNet50; a run has its own"
+    )
     parser.add_argument("--naming", help="of SRC; default: that whose names it has")
     parser.add_argument("--to", default="research", help="naming of DST; default research")
     parser.add_argument(
@@ -87,7 +89,7 @@ def _convert(options: Any, settings: dict[str, Any]) -> int:
     return DONE
 
 
-def _of_run(options: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _of_run(options: Any, settings: dict[str, Any]) -> tuple[Any, Any]:
     """The model of a run and its evaluated variables."""
     from research.engine.restore import load_run
 
@@ -121,7 +123,8 @@ def _split_settings(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]
     """Arguments without those of the form --model.NAME=VALUE, and these."""
     from research.engine.config_file import parse_value
 
-    rest, settings = [], {}
+    rest: list[str] = []
+    settings: dict[str, Any] = {}
     for argument in arguments:
         match = re.fullmatch(r"--model\.(\w+)=(.*)", argument)
         if match is None:

@@ -17,7 +17,7 @@ from research.suggestion import did_you_mean
 from research.vision.cifar_resnet import CifarResNet, WideResNet
 from research.vision.inception import InceptionV3
 from research.vision.vit import ViT
-from research.weights.entries import Entry, Modules, Path
+from research.weights.entries import Entry, Modules
 from research.weights.files import read_arrays, write_arrays
 from research.weights.mismatch import Mismatch
 from research.weights.naming import NAMINGS
@@ -54,7 +54,9 @@ def load(
     like = _like(model, shape)
     expected = unstacked(like)
     chosen, entries = _choose(model, expected, naming, arrays)
-    mismatch, found, used = Mismatch(path, chosen), {}, set()
+    mismatch = Mismatch(path, chosen)
+    found: Flat = {}
+    used: set[str] = set()
     for entry in entries:
         used.update(entry.names)
         target = expected[entry.path]
@@ -201,6 +203,4 @@ def _initial(model: nn.Module, image_shape: tuple[int, ...], seed: int) -> Varia
 
 
 def _flatten(variables: Variables) -> Flat:
-    return {
-        path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(variables).items()
-    }
+    return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(variables).items()}

@@ -100,9 +100,7 @@ def packed_attention(qkv: str, out: str, num_heads: int, *path: str) -> Entries:
     yield from _layer(out, (*path, "out"), layout.attention_out(num_heads))
 
 
-def separate_attention(
-    names: Sequence[str], out: str, num_heads: int, *path: str
-) -> Entries:
+def separate_attention(names: Sequence[str], out: str, num_heads: int, *path: str) -> Entries:
     """A `MultiHeadAttention` whose query, key and value are the layers `names` there."""
     weights, biases = (tuple(f"{name}.{kind}" for name in names) for kind in ("weight", "bias"))
     yield Entry(("params", *path, "qkv", "kernel"), weights, layout.qkv_kernels(num_heads))

@@ -32,9 +32,7 @@ def stacked(arrays: Mapping[Path, np.ndarray], like: Mapping[Path, np.ndarray]) 
         flat[path] = (
             arrays[path]
             if place is None
-            else np.stack(
-                [arrays[_with_index(path, place, i)] for i in range(target.shape[0])]
-            )
+            else np.stack([arrays[_with_index(path, place, i)] for i in range(target.shape[0])])
         )
     return flat
 

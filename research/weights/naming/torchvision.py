@@ -90,12 +90,8 @@ def _resnet(modules: Modules) -> Entries:
     for stage, i in modules.found(r"stage_(\d+)_block_(\d+)"):
         ours, theirs = f"stage_{stage}_block_{i}", f"layer{stage + 1}.{i}"
         for j in range(3):
-            yield from conv_norm(
-                f"{theirs}.conv{j + 1}", f"{theirs}.bn{j + 1}", ours, f"conv_{j}"
-            )
-        yield from conv_norm(
-            f"{theirs}.downsample.0", f"{theirs}.downsample.1", ours, "shortcut"
-        )
+            yield from conv_norm(f"{theirs}.conv{j + 1}", f"{theirs}.bn{j + 1}", ours, f"conv_{j}")
+        yield from conv_norm(f"{theirs}.downsample.0", f"{theirs}.downsample.1", ours, "shortcut")
     yield from linear("fc", "head")
 
 
@@ -104,9 +100,7 @@ def _cifar_resnet(modules: Modules) -> Entries:
     for stage, i in modules.found(r"stage_(\d+)_block_(\d+)"):
         ours, theirs = f"stage_{stage}_block_{i}", f"layer{stage + 1}.{i}"
         for j in range(2):
-            yield from conv_norm(
-                f"{theirs}.conv{j + 1}", f"{theirs}.bn{j + 1}", ours, f"conv_{j}"
-            )
+            yield from conv_norm(f"{theirs}.conv{j + 1}", f"{theirs}.bn{j + 1}", ours, f"conv_{j}")
         yield from conv_norm(f"{theirs}.shortcut.0", f"{theirs}.shortcut.1", ours, "shortcut")
     yield from linear("linear", "head")
 

@@ -1,0 +1,156 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from research.engine.display import Displays, Images
+from research.engine.metrics import Mean, cross_entropy, mean_of
+from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.errors import UserError
+from research.vision.unet import crop
+
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A model's logits of every pixel against maps of labels.
+
+    Where the model's output is smaller than the images (a U-Net without padding), it stands for
+    their middle, and only that counts. A batch's `weight` weighs the pixels' cross-entropy;
+    `dice_weight` adds 1 - the Dice coefficient of the probabilities, the mean over classes
+    (Milletari et al. 2016, with plain sums in the denominator as Sudre et al. 2017).
+    """
+
+    model: nn.Module
+    dice_weight: float = 0.0
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
+        """The model's variables."""
+        return self.model.init(rng, batch["image"], train=False)
+
+    def check_data(self, arrays: Mapping[str, Any]) -> None:
+        """Raises UserError where labels are no maps of the model's classes."""
+        if "label" not in arrays:
+            return
+        labels, num_classes = arrays["label"], getattr(self.model, "num_classes", None)
+        if labels.ndim != 3:
+            raise UserError(
+                f"the labels have shape {labels.shape}; segmentation needs one a pixel, "
+                "(examples, height, width)"
+            )
+        low, high = int(np.min(labels)), int(np.max(labels))
+        if num_classes is not None and (low < 0 or high >= num_classes):
+            raise UserError(
+                f"the labels go from {low} to {high}, but the model has "
+                f"objective.model.num_classes = {num_classes}"
+            )
+
+    def loss(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Aux]:
+        """The mean over pixels in nats, with the pixel error of the same logits."""
+        logits, collections = self.model.apply(
+            {"params": params, **collections},
+            batch["image"],
+            train=True,
+            mutable=list(collections),
+            rngs={"dropout": rng},
+        )
+        logits = logits.astype(jnp.float32)
+        labels = crop(batch["label"], logits.shape[1:3])
+        losses = cross_entropy(logits, labels)
+        if "weight" in batch:
+            losses *= crop(batch["weight"], logits.shape[1:3])
+        loss = losses.mean() + self.dice_weight * dice_loss(logits, labels)
+        metrics = {"pixel_error": mean_of(logits.argmax(-1) != labels)}
+        return loss, Aux(metrics, collections)
+
+    def evaluate(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Mapping[str, Mean]:
+        """Unweighted cross-entropy in nats, `pixel_error` and `iou_0`, `iou_1`, …, the intersection
+        over the union of each class in all images together."""
+        logits = self.logits(params, collections, batch)
+        labels, mask = crop(batch["label"], logits.shape[1:3]), batch.get("mask")
+        predictions = logits.argmax(-1)
+        counted = jnp.ones(labels.shape)
+        if mask is not None:
+            counted *= mask[:, None, None]
+        classes = range(logits.shape[-1])
+        return {
+            "loss": mean_of(cross_entropy(logits, labels), mask),
+            "pixel_error": mean_of(predictions != labels, mask),
+            **{f"iou_{k}": _overlap(predictions == k, labels == k, counted) for k in classes},
+        }
+
+    def summarize(self, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`mean_iou`, the mean over the classes that there are."""
+        ious = np.stack([x for name, x in metrics.items() if name.startswith("iou_")])
+        there = ~np.isnan(ious)
+        total = np.where(there, ious, 0).sum(0)
+        return {"mean_iou": np.divide(total, there.sum(0), where=there.any(0), out=total * np.nan)}
+
+    def logits(
+        self, params: Params, collections: Collections, batch: Batch
+    ) -> Float[Array, "batch rows columns classes"]:
+        """The model's output in evaluation mode, in float32."""
+        variables = {"params": params, **collections}
+        logits: Any = self.model.apply(variables, batch["image"], train=False)
+        return logits.astype(jnp.float32)
+
+    def show(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Displays:
+        """Images with the classes of the labels and of the predictions as colours over them."""
+        few = {name: x[:_SHOWN] for name, x in batch.items()}
+        predictions = np.asarray(self._compiled_predictions(params, collections, few))
+        size = predictions.shape[1:3]
+        images = np.asarray(crop(few["image"], size), np.float32)
+        images = (images - images.min()) / max(float(np.ptp(images)), 1e-12)
+        labels = np.asarray(crop(few["label"], size))
+        rows, titles = [], []
+        for i in range(len(images)):
+            rows += [overlay(images[i], labels[i]), overlay(images[i], predictions[i])]
+            error = np.mean(labels[i] != predictions[i])
+            titles += ["labels", f"predicted, {error:.1%} of pixels wrong"]
+        return {"segmentation": Images(np.stack(rows), titles, columns=2)}
+
+    @cached_property
+    def _compiled_predictions(self) -> Callable[..., Array]:
+        return jax.jit(lambda *arguments: self.logits(*arguments).argmax(-1))
+
+
+def dice_loss(
+    logits: Float[Array, "batch rows columns classes"],
+    labels: Int[Array, "batch rows columns"],
+) -> Float[Array, ""]:
+    """1 - 2 Σ p y / (Σ p + Σ y), sums over all pixels of the batch, the mean over classes."""
+    probabilities, targets = jax.nn.softmax(logits), jax.nn.one_hot(labels, logits.shape[-1])
+    axes = (0, 1, 2)
+    both = (probabilities * targets).sum(axes)
+    total = probabilities.sum(axes) + targets.sum(axes)
+    return 1 - jnp.mean(2 * both / jnp.maximum(total, 1e-6))
+
+
+def overlay(
+    image: Float[np.ndarray, "height width channels"], classes: Int[np.ndarray, "height width"]
+) -> Float[np.ndarray, "height width 3"]:
+    """An image in [0, 1] with a colour for every class but 0 over it."""
+    from matplotlib import colormaps
+
+    colors = np.array([colormaps["tab10"](i % 10)[:3] for i in range(int(classes.max()) + 1)])
+    grey = image.mean(-1, keepdims=True).repeat(3, -1)
+    return np.where(classes[..., None] > 0, 0.55 * grey + 0.45 * colors[classes], grey)
+
+
+def _overlap(predicted: Array, true: Array, counted: Array) -> Mean:
+    return Mean(jnp.sum((predicted & true) * counted), jnp.sum((predicted | true) * counted))
