@@ -1,5 +1,7 @@
 """Initialisers of the literature that Flax has no name for."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ def truncated_normal(stddev: float) -> Initializer:
     """A normal of this standard deviation, drawn anew beyond two units (not two deviations) of 0,
     which PyTorch's `trunc_normal_` does and which is none at all below 0.5."""
 
-    def init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    def init(rng: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         bound = 2.0 / stddev
         return stddev * jax.random.truncated_normal(rng, -bound, bound, shape, dtype)
 

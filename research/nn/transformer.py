@@ -196,4 +196,4 @@ class Transformer(nn.Module):
         x, stacked = scan(
             Block(**settings, name="blocks"), x, jnp.asarray(rates) if skips else None
         )
-        return x, list(stacked) if keep else outputs
+        return x, outputs if stacked is None else list(stacked)
