@@ -77,6 +77,12 @@ def load_table(name: str) -> dict[str, Any]:
     return json.loads(_existing(f"more/tables/{name}.json").read_text())
 
 
+def load_counts() -> dict[str, int]:
+    """How many parameters published models have, by name; skips where absent."""
+    lines = _existing("PARAMS.tsv").read_text().splitlines()[1:]
+    return {name: int(count) for name, count, _ in (line.split("\t") for line in lines)}
+
+
 def _existing(name: str) -> Path:
     path = FOLDER / name
     if not path.exists():
