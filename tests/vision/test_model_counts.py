@@ -71,7 +71,9 @@ SHAPES = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_parameters_are_as_many_as_published(name):
     model = VARIANTS[name]
-    shape = next((shape for start, shape in SHAPES.items() if name.startswith(start)), (224, 224, 3))
+    shape = next(
+        (shape for start, shape in SHAPES.items() if name.startswith(start)), (224, 224, 3)
+    )
     method = type(model).with_auxiliary if getattr(model, "auxiliary", False) else None
     variables = jax.eval_shape(
         lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape)), method=method)

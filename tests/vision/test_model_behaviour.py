@@ -1,0 +1,260 @@
+"""What training mode, rematerialisation and scanned layers do to image models."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from research import vision
+from research.nn.stochastic_depth import StochasticDepth
+from research.weights.stacking import stacked, unstacked
+from tests.random_variables import random_variables
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+LARGER = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+
+# Name -> model and the names of its features.
+MODELS = {
+    "MLP": (vision.MLP(hidden=(8,)), "pixels hidden_0"),
+    "AlexNet": (vision.AlexNet(), "stage_0 stage_1 stage_2"),
+    "VGG": (vision.VGG(depth=11, batch_norm=True), "stage_0 stage_1 stage_2 stage_3 stage_4"),
+    "ResNet": (vision.ResNet(depth=18), "stem stage_0 stage_1 stage_2 stage_3"),
+    "CifarResNet": (vision.CifarResNet(depth=8), "stem stage_0 stage_1 stage_2"),
+    "WideResNet": (
+        vision.WideResNet(depth=10, widen_factor=1),
+        "stem stage_0 stage_1 stage_2 output",
+    ),
+    "DenseNet": (vision.DenseNet(), "stem block_0 block_1 block_2 block_3 output"),
+    "MobileNetV1": (vision.MobileNetV1(), "stem " + " ".join(f"block_{i}" for i in range(13))),
+    "EfficientNet": (
+        vision.EfficientNet(),
+        "stem " + " ".join(f"stage_{i}" for i in range(7)) + " output",
+    ),
+    "ConvNeXt": (vision.ConvNeXt(), "stem stage_0 stage_1 stage_2 stage_3"),
+    "ViT": (
+        vision.ViT(variant="tiny"),
+        "embedding " + " ".join(f"block_{i}" for i in range(12)),
+    ),
+    "Mixer": (
+        vision.Mixer(variant="small"),
+        "embedding " + " ".join(f"block_{i}" for i in range(8)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_features_are_named_and_the_classifier_can_be_left_out(name):
+    model, names = MODELS[name]
+    variables = jax.eval_shape(model.init, jax.random.key(0), LARGER)
+    order = []
+
+    def features(variables, images):
+        maps = model.apply(variables, images, method="features")
+        order.extend(maps)  # what JAX returns is sorted
+        return maps
+
+    maps = jax.eval_shape(features, variables, LARGER)
+    assert order == names.split()
+    assert all(x.shape[0] == 2 for x in maps.values())
+    backbone = model.clone(num_classes=None)
+    without = jax.eval_shape(backbone.init, jax.random.key(0), LARGER)
+    assert set(variables["params"]) - set(without["params"]) == {"head"}
+    features = jax.eval_shape(backbone.apply, without, LARGER)
+    assert features.shape == (2, variables["params"]["head"]["kernel"].shape[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_types_of_computation_and_of_parameters(name):
+    model = MODELS[name][0].clone(dtype="bfloat16", param_dtype="float16")
+    variables = jax.eval_shape(model.init, jax.random.key(0), LARGER)
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(variables["params"])}
+    assert kinds == {jnp.dtype("float16")}
+    assert jax.eval_shape(model.apply, variables, LARGER).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        vision.CifarResNet(depth=8),
+        vision.WideResNet(depth=10, widen_factor=1),
+    ],
+)
+def test_rematerialisation_changes_nothing_but_memory(model):
+    variables = random_variables(model.init, IMAGES)
+
+    def gradient(model):
+        def loss(params):
+            rest = {"batch_stats": variables["batch_stats"]}
+            outputs, updated = model.apply(
+                {"params": params, **rest}, IMAGES, train=True, mutable=["batch_stats"]
+            )
+            return jnp.sum(outputs**2), updated
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    plain, remat = gradient(model), gradient(model.clone(remat=True))
+    for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(remat), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(one).max())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        vision.ConvNeXt(num_classes=3, stochastic_depth_rate=0.0),
+        vision.ViT(num_classes=3, variant="tiny"),
+    ],
+)
+@pytest.mark.parametrize("remat", [False, True])
+def test_scanned_layers_compute_the_same(model, remat):
+    variables = random_variables(model.init, IMAGES)
+    scanned = model.clone(scan_layers=True, remat=remat)
+    like = traverse_util.flatten_dict(jax.eval_shape(scanned.init, jax.random.key(0), IMAGES))
+    flat = {path: np.asarray(x) for path, x in traverse_util.flatten_dict(variables).items()}
+    together = traverse_util.unflatten_dict(stacked(flat, like))
+    assert unstacked(traverse_util.flatten_dict(together)).keys() == flat.keys()
+    plain = jax.jit(lambda v: model.apply(v, IMAGES, method="features"))(variables)
+    found = jax.jit(lambda v: scanned.apply(v, IMAGES, method="features"))(together)
+    assert plain.keys() == found.keys()
+    for name in plain:
+        np.testing.assert_allclose(plain[name], found[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_batch_statistics_move_only_in_training():
+    model = vision.CifarResNet(depth=8)
+    variables = random_variables(model.init, IMAGES)
+    still, state = model.apply(variables, IMAGES, mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], variables["batch_stats"])
+    moved, state = model.apply(variables, IMAGES, train=True, mutable=["batch_stats"])
+    stem = variables["params"]["stem"]["conv"]["kernel"]
+    maps = jax.lax.conv_general_dilated(
+        IMAGES, stem, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    before = variables["batch_stats"]["stem"]["norm"]["mean"]
+    np.testing.assert_allclose(
+        state["batch_stats"]["stem"]["norm"]["mean"],
+        0.9 * before + 0.1 * maps.mean((0, 1, 2)),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    assert not np.allclose(still, moved)
+
+
+def test_blocks_begin_as_the_identity():
+    """Goyal et al. 2017: the last norm of every block scales by 0."""
+    model = vision.ResNet(depth=18)
+    variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
+    maps = jax.jit(lambda v: model.apply(v, IMAGES, method="features"))(variables)
+    pooled = jax.lax.reduce_window(
+        maps["stem"],
+        -jnp.inf,
+        jax.lax.max,
+        (1, 3, 3, 1),
+        (1, 2, 2, 1),
+        ((0, 0), (1, 1), (1, 1), (0, 0)),
+    )
+    np.testing.assert_allclose(maps["stage_0"], pooled, rtol=1e-6)
+    assert np.std(variables["params"]["stage_0_block_0"]["conv_1"]["conv"]["kernel"]) > 0
+
+
+def test_kernels_begin_at_he_scale():
+    variables = jax.jit(vision.CifarResNet(depth=8, channels=64).init)(jax.random.key(0), IMAGES)
+    kernel = variables["params"]["stage_2_block_0"]["conv_1"]["conv"]["kernel"]
+    np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / (9 * 256)), rtol=0.02)
+    assert abs(np.mean(kernel)) < 1e-4
+
+
+def test_stochastic_depth_leaves_out_whole_branches_and_keeps_the_mean():
+    branch = jnp.ones((20_000, 2, 3))
+    layer = StochasticDepth(0.3)
+    dropped = layer.apply({}, branch, False, rngs={"dropout": jax.random.key(0)})
+    each = np.unique(np.asarray(dropped).reshape(len(branch), -1), axis=1)
+    assert set(np.unique(dropped).round(5)) == {0.0, np.float32(1 / 0.7).round(5)}
+    np.testing.assert_array_equal(dropped, dropped[:, :1, :1] * branch, "one draw an example")
+    assert abs(np.mean(dropped) - 1) < 0.02, each.shape
+    np.testing.assert_array_equal(layer.apply({}, branch, True), branch)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_stochastic_depth_grows_with_depth(scan_layers):
+    """The first block is never skipped; the last at the rate that is set."""
+    model = vision.ViT(
+        num_classes=3, variant="tiny", stochastic_depth_rate=0.5, scan_layers=scan_layers
+    )
+    images = np.repeat(IMAGES[:1], 64, 0)
+    variables = random_variables(model.init, images)
+    maps = jax.jit(
+        lambda v, rng: model.apply(v, images, train=True, method="features", rngs={"dropout": rng})
+    )(variables, jax.random.key(0))
+    first = np.asarray(maps["block_0"])
+    np.testing.assert_allclose(first, np.broadcast_to(first[:1], first.shape), rtol=1e-4, atol=1e-5)
+    skipped = np.abs(maps["block_11"] - maps["block_10"]).max((1, 2)) == 0
+    assert 5 <= skipped.sum() <= 30, "both branches of a quarter of the examples"
+
+
+def test_dropout_draws_in_training_only():
+    model = vision.MLP(hidden=(64,), dropout_rate=0.5, input_dropout_rate=0.2)
+    variables = random_variables(model.init, IMAGES)
+    evaluate = jax.jit(lambda: model.apply(variables, IMAGES))
+    np.testing.assert_array_equal(evaluate(), evaluate())
+    draws = [
+        model.apply(variables, IMAGES, train=True, rngs={"dropout": jax.random.key(seed)})
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.allclose(draws[0], draws[2])
+
+
+def test_positions_of_a_vit():
+    learned = vision.ViT(variant="tiny")
+    sine = vision.ViT(variant="tiny", positions="sine", class_token=False, pool="average")
+    params = jax.eval_shape(learned.init, jax.random.key(0), IMAGES)["params"]
+    assert params["positions"].shape == (5, 192) and params["class_token"].shape == (192,)
+    params = jax.eval_shape(sine.init, jax.random.key(0), IMAGES)["params"]
+    assert "positions" not in params and "class_token" not in params
+    with pytest.raises(ValueError, match="class_token"):
+        vision.ViT(class_token=False)
+
+
+def test_lenet_of_1998_sees_what_its_table_says():
+    model = vision.LeNet1998()
+    images = np.random.default_rng(0).normal(size=(1, 28, 28, 1)).astype(np.float32)
+    variables = random_variables(model.init, images)
+    layers = model.apply(variables, images, method="features")
+    shapes = {name: x.shape[1:] for name, x in layers.items()}
+    assert shapes == {
+        "c1": (28, 28, 6),
+        "s2": (14, 14, 6),
+        "c3": (10, 10, 16),
+        "s4": (5, 5, 16),
+        "c5": (1, 1, 120),
+        "f6": (84,),
+    }
+    sparse = variables["params"]["c3"]
+    seen = {0: (0, 1, 2), 9: (0, 3, 4, 5), 15: (0, 1, 2, 3, 4, 5)}
+    start = np.cumsum([0, *[3] * 6, *[4] * 9])
+    for target, maps in seen.items():
+        kernel = sparse["kernel"][:, :, start[target] : start[target] + len(maps)]
+        window = layers["s2"][0, 2:7, 3:8][:, :, np.array(maps)]
+        value = 1.7159 * np.tanh(2 / 3 * ((window * kernel).sum() + sparse["bias"][target]))
+        np.testing.assert_allclose(layers["c3"][0, 2, 3, target], value, rtol=1e-4)
+    with pytest.raises(ValueError, match="32×32 or 28×28 pixels, not 16×16"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+
+
+def test_unet_shrinks_as_in_the_paper_or_keeps_the_size():
+    paper = vision.UNet(channels=(2, 4, 8, 16, 32))
+    shapes = jax.eval_shape(paper.init_with_output, jax.random.key(0), jnp.zeros((1, 572, 572, 1)))
+    assert shapes[0].shape == (1, 388, 388, 2), "figure 1"
+    same = paper.clone(padding="SAME", batch_norm=True)
+    shapes = jax.eval_shape(same.init_with_output, jax.random.key(0), jnp.zeros((1, 64, 48, 1)))
+    assert shapes[0].shape == (1, 64, 48, 2)
+    with pytest.raises(ValueError, match="which cannot be halved"):
+        jax.eval_shape(paper.init, jax.random.key(0), jnp.zeros((1, 570, 570, 1)))
+
+
+def test_depths_that_there_are_not():
+    with pytest.raises(ValueError, match="depth=21 of CifarResNet must be 6n \\+ 2"):
+        vision.CifarResNet(depth=21)
+    with pytest.raises(ValueError, match="depth=20 of WideResNet must be 6n \\+ 4"):
+        vision.WideResNet(depth=20)
