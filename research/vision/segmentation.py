@@ -96,8 +96,9 @@ class Segmentation:
         """`mean_iou`, the mean over the classes that there are."""
         ious = np.stack([x for name, x in metrics.items() if name.startswith("iou_")])
         there = ~np.isnan(ious)
-        total = np.where(there, ious, 0).sum(0)
-        return {"mean_iou": np.divide(total, there.sum(0), where=there.any(0), out=total * np.nan)}
+        total, count = np.where(there, ious, 0).sum(0), there.sum(0)
+        mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        return {"mean_iou": mean}
 
     def logits(
         self, params: Params, collections: Collections, batch: Batch

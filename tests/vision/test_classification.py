@@ -164,3 +164,108 @@ def test_follows_the_protocols():
     objective = Classification(small_net())
     for protocol in (Objective, HasCheckData, HasFeatures, HasShow):
         assert isinstance(objective, protocol), protocol.__name__
+
+
+def numbers_of(objective, batch):
+    params, collections = init(objective, batch)
+    loss, aux = objective.loss(params, collections, batch, jax.random.key(1))
+    return float(loss), aux, np.asarray(params["table"], np.float64)
+
+
+@pytest.mark.parametrize("loss_function", ["sigmoid", "focal"])
+def test_binary_losses_are_summed_over_classes(loss_function):
+    batch = batch_of(5)
+    loss, _, logits = numbers_of(Classification(Table(), loss_function=loss_function), batch)
+    targets = np.eye(3)[batch["label"]]
+    p = 1 / (1 + np.exp(-logits))
+    right = np.where(targets == 1, p, 1 - p)
+    weights = (1 - right) ** 2.0 if loss_function == "focal" else 1.0
+    np.testing.assert_allclose(loss, -(weights * np.log(right)).sum(-1).mean(), rtol=1e-5)
+
+
+def test_class_weights_weigh_examples_by_their_label():
+    weights, batch = np.array([1.0, 3.0, 0.5]), batch_of(5)
+    objective = Classification(Table(), 0.1, class_weights=tuple(weights))
+    loss, aux, logits = numbers_of(objective, batch)
+    targets = np.eye(3)[batch["label"]]
+    losses = -((0.9 * targets + 0.1 / 3) * log_softmax(logits, -1)).sum(-1)
+    each = weights[batch["label"]]
+    np.testing.assert_allclose(loss, (each * losses).sum() / each.sum(), rtol=1e-6)
+    np.testing.assert_allclose(aux.weight, each.sum(), err_msg="micro-batches are weighed by it")
+
+
+def test_the_largest_logits_count():
+    objective, batch = Classification(Table(), top_k=(1, 2)), batch_of(5)
+    params, collections = init(objective, batch)
+    params = {"table": params["table"].at[0].set(1.0)}  # all equal: the first is the largest
+    batch["label"] = batch["label"].at[0].set(1)
+    got = metrics.compute(objective.evaluate(params, collections, batch, jax.random.key(0)))
+    order = np.argsort(-np.asarray(params["table"]), -1, kind="stable")
+    labels = np.asarray(batch["label"])[:, None]
+    assert got["top_1_accuracy"] == got["accuracy"] == np.mean(order[:, :1] == labels)
+    assert got["top_2_accuracy"] == np.mean((order[:, :2] == labels).any(-1))
+
+
+@pytest.mark.parametrize(("augmentation", "views"), [("flip", 2), ("shift", 6)])
+def test_views_of_an_image_are_averaged(augmentation, views):
+    model = small_net()
+    batch = batch_of(2)
+    plain, several = (
+        Classification(model, test_time_augmentation=kind) for kind in ("none", augmentation)
+    )
+    params, collections = init(plain, batch)
+    images = np.asarray(batch["image"])
+    seen = [images]
+    if augmentation == "shift":
+        padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        seen += [padded[:, 2:, 2:], padded[:, :-2, :-2]]
+    seen += [view[:, :, ::-1] for view in seen]
+    assert len(seen) == views
+    expected = np.mean(
+        [plain.logits(params, collections, {"image": jnp.asarray(view)}) for view in seen], 0
+    )
+    np.testing.assert_allclose(several.logits(params, collections, batch), expected, rtol=1e-5)
+
+
+class WithAuxiliary(nn.Module):
+    """A table of logits, and another of an auxiliary classifier."""
+
+    num_classes: int = 3
+    auxiliary: bool = True
+
+    def setup(self):
+        self.table = self.param("table", nn.initializers.normal(2.0), (5, 3))
+        self.other = self.param("other", nn.initializers.normal(2.0), (5, 3))
+
+    def __call__(self, images, train=False):
+        return self.table
+
+    def with_auxiliary(self, images, train=False):
+        return self.table, [self.other]
+
+
+def test_auxiliary_classifiers_count_in_training():
+    batch = batch_of(5)
+    objective = Classification(WithAuxiliary(), auxiliary_weight=0.3)
+    params, collections = init(objective, batch)
+    loss, _ = objective.loss(params, collections, batch, jax.random.key(0))
+    labels = np.asarray(batch["label"])
+    main, other = (
+        -log_softmax(np.asarray(params[name], np.float64), -1)[np.arange(5), labels].mean()
+        for name in ("table", "other")
+    )
+    np.testing.assert_allclose(loss, main + 0.3 * other, rtol=1e-6)
+    evaluated = objective.evaluate(params, collections, batch, jax.random.key(0))
+    np.testing.assert_allclose(evaluated["loss"].compute(), main, rtol=1e-6)
+
+
+def test_settings_that_do_not_fit_are_refused():
+    for settings, told in (
+        ({"auxiliary_weight": 0.3}, "LeNet has no auxiliary classifiers"),
+        ({"class_weights": (1.0,)}, "class_weights has 1 entries; the model has 3 classes"),
+        ({"top_k": (3,)}, "top_k: 3 must be at least 1 and below the number of classes"),
+    ):
+        with pytest.raises(UserError, match=told):
+            Classification(small_net(), **settings)
+    with pytest.raises(UserError, match="auxiliary classifiers would not be trained"):
+        Classification(WithAuxiliary())
