@@ -44,8 +44,15 @@ def run(arguments: Sequence[str]) -> int:
     state = prepared.init()
     first_trial = prepared.parallel.trials(prepared.parallel.to_logical(state))[0]
     rows = parameter_rows(first_trial.params)
+    columns: tuple[str, ...] = ("path", "shape", "dtype", "count", "mean", "std")
+    shown = rows
+    if experiment.init_from is not None:
+        origin = experiment.init_from.arguments.get("path", experiment.init_from.path)
+        taken = prepared.initial_arrays
+        columns = (*columns, "from")
+        shown = [(*row, origin if f"params/{row[0]}" in taken else "initialiser") for row in rows]
     print()
-    table("Parameters", ("path", "shape", "dtype", "count", "mean", "std"), rows)
+    table("Parameters", columns, shown)
     total = sum(row[3] for row in rows)
     size = sum(x.nbytes for x in jax.tree.leaves(first_trial.params))
     print(f"Total: {total:,} parameters, {_bytes(size)}\n")

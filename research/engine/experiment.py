@@ -11,7 +11,7 @@ from research.data.augment.transform import Transform
 from research.data.dataset import Source
 from research.engine.checks import Component, setting
 from research.engine.duration import Duration
-from research.engine.objective import Objective, Probe
+from research.engine.objective import InitialVariables, Objective, Probe
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,17 @@ class Optimizer:
     )
     learning_rate_rules: tuple[tuple[str, float], ...] = setting(
         "(regex, multiplier of the learning rate); what no rule matches has 1.", ()
+    )
+    layer_decay: float | None = setting(
+        "Each layer's learning rate, as a multiple of that of the layer above it.",
+        None,
+        above=0.0,
+        at_most=1.0,
+    )
+    layers: tuple[str, ...] = setting(
+        "layer_decay: regexes of the layers' parameters, from input to output; one with a group "
+        r'of digits, such as "transformer/block_(\d+)/.*", is a layer for every number.',
+        (),
     )
     freeze: tuple[str, ...] = setting("Regexes of parameters that are not trained.", ())
     clip_norm: float | None = setting(
@@ -232,6 +243,11 @@ class Experiment:
 
     objective: Component = setting("What is optimised.", component=Objective)
     data: Data = setting("Training data.")
+    init_from: Component | None = setting(
+        'Variables to start from, such as {"name": "weights.Pretrained", "path": "runs/x"}.',
+        None,
+        component=InitialVariables,
+    )
     duration: Duration = setting('Length of training, such as "20 epochs".', at_least=0)
     optimizer: Optimizer = setting("How parameters follow gradients.")
     players: Mapping[str, Optimizer] = setting(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -159,6 +160,21 @@ class Probe(Protocol):
 
     def metric_names(self) -> Sequence[str]:
         """Those of the numbers that settings such as `checkpoints.best_metric` may name."""
+        ...
+
+
+@runtime_checkable
+class InitialVariables(Protocol):
+    """Where a run's variables come from, some or all, instead of their initialisers."""
+
+    def __call__(
+        self, objective: Objective, variables: Mapping[str, jax.ShapeDtypeStruct]
+    ) -> Mapping[str, np.ndarray]:
+        """Arrays by path, such as "params/head/kernel", for those of these variables that are
+        taken.
+
+        Raises UserError where they do not fit.
+        """
         ...
 
 

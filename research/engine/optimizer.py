@@ -9,6 +9,7 @@ from optax import contrib
 
 from research.engine.duration import Steps
 from research.engine.experiment import Optimizer, Schedule
+from research.engine.layer_decay import layer_multipliers
 from research.engine.objective import Params
 from research.engine.rules import apply_rules, path_of
 from research.errors import UserError
@@ -28,8 +29,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """The optax chain of `settings` for parameters of this structure.
 
-    clip -> L2 decay -> the optimizer's direction -> decoupled decay -> learning-rate rules ->
-    learning rate. Numbers in `settings` may be traced: that is how trials with different
+    clip -> L2 decay -> the optimizer's direction -> decoupled decay -> decay over layers ->
+    learning-rate rules -> learning rate. Numbers in `settings` may be traced: that is how trials with different
     hyperparameters share one program.
 
     Raises:
@@ -40,13 +41,14 @@ def make_optimizer(
         [(pattern, True) for pattern in settings.freeze], params, False, f"{path}.freeze"
     )
 
-    def multipliers(rules: Any, default: float, setting: str) -> Any:
+    def trained_only(values: Any) -> Any:
         # Frozen parameters are masked in all that the chain sees, so also in what goes along.
         return jax.tree.map(
-            lambda value, frozen: optax.MaskedNode() if frozen else value,
-            apply_rules(rules, params, default, f"{path}.{setting}"),
-            frozen,
+            lambda value, frozen: optax.MaskedNode() if frozen else value, values, frozen
         )
+
+    def multipliers(rules: Any, default: float, setting: str) -> Any:
+        return trained_only(apply_rules(rules, params, default, f"{path}.{setting}"))
 
     parts: list[optax.GradientTransformation] = []
     if settings.clip_norm is not None:
@@ -61,6 +63,9 @@ def make_optimizer(
         parts += [_direction(settings), decay]
     else:
         parts += [decay, _direction(settings)]
+    if settings.layer_decay is not None:
+        falling = layer_multipliers(settings.layer_decay, settings.layers, params, f"{path}.layers")
+        parts.append(_scale_each(trained_only(falling)))
     if settings.learning_rate_rules:
         rates = multipliers(settings.learning_rate_rules, 1.0, "learning_rate_rules")
         parts.append(_scale_each(rates))

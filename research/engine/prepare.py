@@ -16,6 +16,7 @@ from research.engine.consistency import check_metric_name, named_metrics
 from research.engine.duration import Steps
 from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
 from research.engine.experiment import Experiment
+from research.engine.initial import initial_arrays, with_arrays
 from research.engine.objective import HasCheckData
 from research.engine.parallel import Jit, Parallel, Vmap
 from research.engine.parallel_mesh import make_mesh
@@ -64,7 +65,16 @@ class Prepared:
 
     def init(self) -> TrainState:
         """The state before the first step, on the devices."""
-        return self.parallel.init(self._traced_init, self.trial, self.example)
+        arrays = self.initial_arrays  # what is wrong with them is told before anything compiles
+        state = self.parallel.init(self._traced_init, self.trial, self.example)
+        if not arrays:
+            return state
+        return self.parallel.from_logical(with_arrays(self.parallel.to_logical(state), arrays))
+
+    @cached_property
+    def initial_arrays(self) -> Mapping[str, np.ndarray]:
+        """Variables by path that come from `init_from`; UserError where they do not fit."""
+        return initial_arrays(self.experiment, self.program.objective, self.initial_shapes())
 
     def restore_target(self) -> TrainState:
         """The shapes and places of that state, for a checkpoint to restore into."""

@@ -18,7 +18,7 @@ from research.engine.duration import Steps
 from research.engine.experiment import Checkpoints, Experiment, Parallelism
 from research.engine.files import read_json
 from research.engine.loop import measuring_actions
-from research.engine.objective import Batch, Collections, Objective, Params
+from research.engine.objective import Batch, Collections, Objective, Params, Variables
 from research.engine.parallel import Jit, Parallel, Vmap
 from research.engine.prepare import prepare, trial_arrays
 from research.engine.program import make_program
@@ -39,6 +39,11 @@ class LoadedRun:
     params: Params
     collections: Collections
     transforms: tuple[Any, ...]
+
+    @property
+    def variables(self) -> Variables:
+        """Parameters and collections together."""
+        return {"params": self.params, **self.collections}
 
     def preprocess(self, batch: Batch) -> Batch:
         """A batch as the run's evaluation sees it; its transforms must need no randomness."""

@@ -1,7 +1,7 @@
 """Published weights to our variables and back."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,7 +17,7 @@ from research.suggestion import did_you_mean
 from research.vision.cifar_resnet import CifarResNet, WideResNet
 from research.vision.inception import InceptionV3
 from research.vision.vit import ViT
-from research.weights.entries import Entry, Modules
+from research.weights.entries import Entry, Modules, Path
 from research.weights.files import read_arrays, write_arrays
 from research.weights.mismatch import Mismatch
 from research.weights.naming import NAMINGS
@@ -49,21 +49,46 @@ def load(
         entry that differs.
     """
     path = FilePath(path)
-    arrays = read_arrays(path)
-    shape = tuple(image_shape or _image_shape(model, arrays))
+    shape = tuple(image_shape or _image_shape(model, read_arrays(path)))
     like = _like(model, shape)
+    heads = {name for name in like if drop_head and name[1].startswith(_HEADS)}
+    found = load_into(path, model, like, heads, naming, resize_positions, keep_fitting=True)
+    if len(found) < len(like):
+        initial = flatten(jax.device_get(_initial(model, shape, seed)))
+        found = {**initial, **found}
+    return traverse_util.unflatten_dict(found)
+
+
+def load_into(
+    path: FilePath,
+    model: nn.Module,
+    like: Flat,
+    left: Set[Path],
+    naming: str | None,
+    resize_positions: bool,
+    *,
+    keep_fitting: bool = False,
+) -> Flat:
+    """A file's arrays in the places of `like`, of its shapes and types; without those in `left`,
+    or, with `keep_fitting`, without those of them that do not fit.
+
+    Raises UserError as `load`.
+    """
+    arrays = read_arrays(path)
     expected = unstacked(like)
     chosen, entries = _choose(model, expected, naming, arrays)
     mismatch = Mismatch(path, chosen)
     found: Flat = {}
     used: set[str] = set()
+    free = set(unstacked({name: like[name] for name in left}))
     for entry in entries:
         used.update(entry.names)
+        if entry.path in free and not keep_fitting:
+            continue
         target = expected[entry.path]
-        droppable = drop_head and entry.path[1].startswith(_HEADS)
         missing = [name for name in entry.names if name not in arrays]
         if missing:
-            if not droppable:
+            if entry.path not in free:
                 mismatch.missing(entry.path, missing, target.shape)
             continue
         ours = _to_ours(entry, [arrays[name] for name in entry.names])
@@ -71,19 +96,17 @@ def load(
             ours = resized(ours, len(target))
         if ours is not None and ours.shape == target.shape:
             found[entry.path] = ours.astype(_dtype(target, model))
-        elif not droppable:
+        elif entry.path not in free:
             shapes = [arrays[name].shape for name in entry.names]
             mismatch.misshapen(entry, shapes, target.shape)
     for name in _unexpected(model, arrays, used, chosen):
         mismatch.unexpected(name, arrays[name].shape)
     mismatch.raise_if_any(
-        "Nothing was read. Other settings of the model, another --naming, image_shape or, for a "
+        "Nothing was read. Other settings of the model, another naming or image_shape or, for a "
         "classifier or positions of another size, drop_head or resize_positions may fit."
     )
-    if len(found) < len(expected):
-        initial = unstacked(_flatten(jax.device_get(_initial(model, shape, seed))))
-        found = {**initial, **found}
-    return traverse_util.unflatten_dict(stacked(found, like))
+    whole = {name: like[name] for name in like if set(unstacked({name: like[name]})) <= set(found)}
+    return stacked(found, whole)
 
 
 def save(
@@ -95,7 +118,7 @@ def save(
     Raises:
       UserError: for a model that has no such names, and where the file cannot be written.
     """
-    flat = unstacked(_flatten(jax.device_get(variables)))
+    flat = unstacked(flatten(jax.device_get(variables)))
     _, entries = _choose(model, flat, naming, {})
     arrays: dict[str, np.ndarray] = {}
     for entry in entries:
@@ -202,5 +225,6 @@ def _initial(model: nn.Module, image_shape: tuple[int, ...], seed: int) -> Varia
     return model.init(jax.random.key(seed), images, method=method)
 
 
-def _flatten(variables: Variables) -> Flat:
+def flatten(variables: Variables) -> Flat:
+    """Variables by path, on the host."""
     return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(variables).items()}

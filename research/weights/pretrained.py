@@ -1,0 +1,119 @@
+"""Weights to start a run from: published ones, or those of another run."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from research.engine.objective import Objective
+from research.engine.rules import compile_patterns
+from research.errors import UserError
+from research.weights.convert import flatten, load_into
+from research.weights.entries import Path
+from research.weights.stacking import Flat
+
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Variables from a file of published weights, or from a run's folder, at `step`.
+
+    `take` and `leave` are regular expressions over whole paths of this run's variables, such as
+    "params/stem/.*" and "params/head/.*": what some pattern of `take` matches and none of `leave` is
+    taken, and must be there; all else starts as without.
+
+    Of a run, `rename` turns its paths into this one's: each pair is a regular expression over a
+    whole path and what replaces it, such as ("params/backbone/(.*)", "params/\\\\1"). Of a file,
+    `naming` says whose names it has; without, that is found out. `resize_positions` interpolates
+    learned positions of another grid of patches.
+    """
+
+    path: str
+    take: tuple[str, ...] = (".*",)
+    leave: tuple[str, ...] = ()
+    step: Literal["latest", "best"] = "latest"
+    rename: tuple[tuple[str, str], ...] = ()
+    naming: str | None = None
+    resize_positions: bool = False
+
+    def __call__(self, objective: Objective, variables: Shapes) -> Mapping[str, np.ndarray]:
+        """Arrays by path, of these variables' shapes and types.
+
+        Raises UserError where the file or the run does not have what is to be taken.
+        """
+        wanted = self._wanted(variables)
+        if FilePath(self.path).is_dir():
+            return self._of_run(wanted)
+        return self._of_file(objective, variables, wanted)
+
+    def _wanted(self, variables: Shapes) -> Shapes:
+        take, leave = (
+            compile_patterns(patterns, f"init_from.{name}")
+            for name, patterns in (("take", self.take), ("leave", self.leave))
+        )
+        for pattern in (*take, *leave):
+            if not any(pattern.fullmatch(path) for path in variables):
+                listed = ", ".join(list(variables)[:8])
+                raise UserError(
+                    f"init_from: {pattern.pattern!r} matches no variable's whole path; they are "
+                    f"{listed}, …"
+                )
+        return {
+            path: shape
+            for path, shape in variables.items()
+            if any(pattern.fullmatch(path) for pattern in take)
+            and not any(pattern.fullmatch(path) for pattern in leave)
+        }
+
+    def _of_run(self, wanted: Shapes) -> dict[str, np.ndarray]:
+        from research.engine.restore import load_run
+
+        run = load_run(self.path, self.step)
+        arrays = {"/".join(path): x for path, x in flatten(run.variables).items()}
+        patterns = compile_patterns((old for old, _ in self.rename), "init_from.rename")
+        for pattern, (_, new) in zip(patterns, self.rename, strict=True):
+            arrays = {_renamed(pattern, new, path): x for path, x in arrays.items()}
+        wrong = [
+            f"  {path} {shape.shape}: "
+            + (f"{arrays[path].shape} in the run" if path in arrays else "not in the run")
+            for path, shape in wanted.items()
+            if path not in arrays or arrays[path].shape != shape.shape
+        ]
+        if wrong:
+            raise UserError(
+                f"init_from: {self.path} does not have what is to be taken\n"
+                + "\n".join(wrong)
+                + "\nName it in init_from.leave, or give the run's paths other names by "
+                "init_from.rename."
+            )
+        return {path: arrays[path].astype(shape.dtype) for path, shape in wanted.items()}
+
+    def _of_file(
+        self, objective: Objective, variables: Shapes, wanted: Shapes
+    ) -> dict[str, np.ndarray]:
+        model: Any = getattr(objective, "model", None)
+        if model is None:
+            raise UserError(
+                f"init_from: {type(objective).__name__} has no single model whose published names "
+                "are known; convert the file to a run's, or start from a run's folder"
+            )
+        like: Flat = {
+            tuple(path.split("/")): np.broadcast_to(np.zeros((), x.dtype), x.shape)
+            for path, x in variables.items()
+            if path in wanted or path.startswith(("params/", "batch_stats/"))
+        }
+        left: set[Path] = {path for path in like if "/".join(path) not in wanted}
+        found = load_into(
+            FilePath(self.path), model, like, left, self.naming, self.resize_positions
+        )
+        return {"/".join(path): array for path, array in found.items()}
+
+
+def _renamed(pattern: re.Pattern[str], new: str, path: str) -> str:
+    match = pattern.fullmatch(path)
+    return match.expand(new) if match else path
