@@ -30,8 +30,8 @@ def make_optimizer(
     """The optax chain of `settings` for parameters of this structure.
 
     clip -> L2 decay -> the optimizer's direction -> decoupled decay -> decay over layers ->
-    learning-rate rules -> learning rate. Numbers in `settings` may be traced: that is how trials with different
-    hyperparameters share one program.
+    learning-rate rules -> learning rate. Numbers in `settings` may be traced: that is how trials
+    with different hyperparameters share one program.
 
     Raises:
       UserError: naming the setting below `path`, for a rule that matches no parameter or a

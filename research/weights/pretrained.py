@@ -24,8 +24,8 @@ class Pretrained:
     """Variables from a file of published weights, or from a run's folder, at `step`.
 
     `take` and `leave` are regular expressions over whole paths of this run's variables, such as
-    "params/stem/.*" and "params/head/.*": what some pattern of `take` matches and none of `leave` is
-    taken, and must be there; all else starts as without.
+    "params/stem/.*" and "params/head/.*": what some pattern of `take` matches and none of `leave`
+    is taken, and must be there; all else starts as without.
 
     Of a run, `rename` turns its paths into this one's: each pair is a regular expression over a
     whole path and what replaces it, such as ("params/backbone/(.*)", "params/\\\\1"). Of a file,
