@@ -232,7 +232,9 @@ def _check_arguments(
 
 def _components_of(hint: Any, expected: type) -> Any:
     """The hint of a setting with `Component` replaced by what its components must be."""
-    return expected if hint is Component else tuple[expected, ...]
+    if typing.get_origin(hint) is tuple:
+        return tuple[expected, ...]
+    return expected if hint is Component else expected | None
 
 
 def _refuse_models(value: Any, expected: type, path: str) -> None:
@@ -241,7 +243,7 @@ def _refuse_models(value: Any, expected: type, path: str) -> None:
     if isinstance(value, tuple):
         places = [(f"{path}.{i}", item) for i, item in enumerate(value)]
     for place, item in places:
-        if is_linen(item.constructor):
+        if item is not None and is_linen(item.constructor):
             wrong = f"is a Linen module, no {expected.__name__}"
             raise UserError(f"{place}.name = {item.path!r}: {wrong}")
 

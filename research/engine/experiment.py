@@ -243,15 +243,15 @@ class Experiment:
 
     objective: Component = setting("What is optimised.", component=Objective)
     data: Data = setting("Training data.")
-    init_from: Component | None = setting(
-        'Variables to start from, such as {"name": "weights.Pretrained", "path": "runs/x"}.',
-        None,
-        component=InitialVariables,
-    )
     duration: Duration = setting('Length of training, such as "20 epochs".', at_least=0)
     optimizer: Optimizer = setting("How parameters follow gradients.")
     players: Mapping[str, Optimizer] = setting(
         "Optimizers of single players, by name; the others have `optimizer`.", {}
+    )
+    init_from: Component | None = setting(
+        'Variables to start from, such as {"name": "weights.Pretrained", "path": "runs/x"}.',
+        None,
+        component=InitialVariables,
     )
     seed: int = setting("Of everything random.", 0, at_least=0, at_most=2**32 - 1)
     micro_batches: int = setting(

@@ -17,6 +17,7 @@ from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.nn.dropout import is_off
+from research.vision.pixels import check_finite
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,19 @@ class Classification:
         return self.model.init(rng, batch["image"], train=False, method=self._method)
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
-        """Raises UserError where a label is none of the model's `num_classes`."""
+        """Raises UserError where a pixel is NaN or infinite, or a label none of the model's
+        `num_classes`."""
+        check_finite(arrays.get("image"))
         num_classes: int | None = getattr(self.model, "num_classes", None)
         if num_classes is None or "label" not in arrays:
             return
-        low, high = int(np.min(arrays["label"])), int(np.max(arrays["label"]))
-        if low < 0 or high >= num_classes:
+        labels = np.asarray(arrays["label"])
+        wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+        if len(wrong):
             raise UserError(
-                f"the labels go from {low} to {high}, but the model has "
-                f"objective.model.num_classes = {num_classes}"
+                f"the labels go from {labels.min()} to {labels.max()}, but the model has "
+                f"objective.model.num_classes = {num_classes}; the first that is no class is "
+                f"that of example {wrong[0]}"
             )
 
     def loss(

@@ -15,6 +15,7 @@ from research.engine.display import Displays, Images
 from research.engine.metrics import Mean, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
+from research.vision.pixels import check_finite
 from research.vision.unet import crop
 
 _SHOWN = 6
@@ -38,7 +39,9 @@ class Segmentation:
         return self.model.init(rng, batch["image"], train=False)
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
-        """Raises UserError where labels are no maps of the model's classes."""
+        """Raises UserError where a pixel is NaN or infinite, or labels are no maps of the model's
+        classes."""
+        check_finite(arrays.get("image"))
         if "label" not in arrays:
             return
         labels, num_classes = arrays["label"], getattr(self.model, "num_classes", None)

@@ -431,6 +431,24 @@ def test_corrupt_pictures_are_named(tmp_path: Path) -> None:
         path.write_bytes(whole)
 
 
+def test_corrupt_pictures_are_left_out_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_pictures(tmp_path / "pictures")
+    whole = ImageFolder("pictures", 4).open(tmp_path)
+    corrupt = tmp_path / "pictures" / "cat" / "00.png"
+    corrupt.write_bytes(b"no picture")
+    dataset = ImageFolder("pictures", 4, on_corrupt="skip").open(tmp_path)
+    assert f"1 of {whole.size} pictures are corrupt, and left out" in capsys.readouterr().out
+    assert dataset.size == whole.size - 1
+    np.testing.assert_array_equal(dataset.arrays["label"], whole.arrays["label"][1:])
+    np.testing.assert_array_equal(dataset.arrays["image"], whole.arrays["image"][1:])
+    for path in (tmp_path / "pictures").glob("*/*"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=rf"all {whole.size} pictures are corrupt"):
+        ImageFolder("pictures", 4, on_corrupt="skip").open(tmp_path)
+
+
 def test_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "file").touch()

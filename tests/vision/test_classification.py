@@ -269,3 +269,18 @@ def test_settings_that_do_not_fit_are_refused():
             Classification(small_net(), **settings)
     with pytest.raises(UserError, match="auxiliary classifiers would not be trained"):
         Classification(WithAuxiliary())
+
+
+def test_refuses_pixels_that_are_no_numbers():
+    images = np.zeros((3000, 2, 2, 1), np.float32)
+    objective = Classification(small_net())
+    objective.check_data({"image": images})
+    for value in (np.nan, np.inf):
+        images[2077, 1, 0] = value
+        with pytest.raises(UserError, match="image 2077 has pixels that are NaN or infinite"):
+            objective.check_data({"image": images})
+
+
+def test_the_first_label_that_is_no_class_is_named():
+    with pytest.raises(UserError, match="is that of example 2"):
+        Classification(small_net()).check_data({"label": np.array([0, 2, 3, -1])})

@@ -97,7 +97,7 @@ def test_starts_from_published_weights_and_goes_on_without_them(tmp_path, capsys
         assert (key[1] == "head") != np.array_equal(ours[key], array), key
     path.unlink()
     assert train.run(given) == 0, "a run that has begun does not need the file"
-    assert list_steps(tmp_path / "run" / "checkpoints") == [0]
+    assert list_steps(tmp_path / "run" / "checkpoints") == (0,)
 
 
 @pytest.mark.parametrize(

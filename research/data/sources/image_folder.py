@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,6 +17,7 @@ from research.suggestion import did_you_mean
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGES_A_PIECE = 512
+_HINT = ' ImageFolder.on_corrupt = "skip" leaves such pictures out.'
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class ImageFolder:
 
     A picture is scaled so that its shorter side is `size`, bilinearly with antialiasing, and the
     centre is cut out. The classes are the subfolders in sorted order, or `classes` in its order.
-    Pictures are decoded once and kept in the cache.
+    Pictures are decoded once and kept in the cache. With `on_corrupt` "skip" those that cannot be
+    decoded are left out, and how many is said; "stop" refuses them.
 
     A batch has image uint8 (N, size, size, channels) and label int32 (N,).
     """
@@ -34,6 +36,7 @@ class ImageFolder:
     size: int
     classes: tuple[str, ...] | None = None
     channels: int = 3
+    on_corrupt: Literal["stop", "skip"] = "stop"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -63,15 +66,35 @@ class ImageFolder:
         arrays = decode_once(
             [path for path, _ in paths], f"{self!r} {classes}", lambda: self._decode(paths)
         )
-        return Dataset(len(paths), arrays)
+        size = len(arrays["label"])
+        if size < len(paths):
+            print(
+                f"{folder}: {len(paths) - size} of {len(paths)} pictures are corrupt, and left out"
+            )
+        if size == 0:
+            raise UserError(f"{folder}: all {len(paths)} pictures are corrupt.")
+        return Dataset(size, arrays)
 
     def _decode(self, paths: list[tuple[Path, int]]) -> Iterator[dict[str, np.ndarray]]:
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(paths), IMAGES_A_PIECE):
                 piece = paths[start : start + IMAGES_A_PIECE]
-                images = pool.map(self._read, (path for path, _ in piece))
-                labels = np.asarray([label for _, label in piece], np.int32)
-                yield {"image": np.stack(list(images)), "label": labels}
+                images = pool.map(self._read_or_skip, (path for path, _ in piece))
+                pairs = zip(images, (label for _, label in piece), strict=True)
+                kept = [(image, label) for image, label in pairs if image is not None]
+                shape = (len(kept), self.size, self.size, self.channels)
+                yield {
+                    "image": np.asarray([image for image, _ in kept], np.uint8).reshape(shape),
+                    "label": np.asarray([label for _, label in kept], np.int32),
+                }
+
+    def _read_or_skip(self, path: Path) -> UInt8[np.ndarray, "size size channels"] | None:
+        try:
+            return self._read(path)
+        except UserError:
+            if self.on_corrupt == "stop":
+                raise
+            return None
 
     def _read(self, path: Path) -> UInt8[np.ndarray, "size size channels"]:
         from PIL import Image, UnidentifiedImageError
@@ -80,9 +103,9 @@ class ImageFolder:
             with Image.open(path) as image:
                 return square(image.convert("RGB" if self.channels == 3 else "L"), self.size)
         except UnidentifiedImageError as error:
-            raise UserError(f"{path} is not a picture, or a corrupt one.") from error
+            raise UserError(f"{path} is not a picture, or a corrupt one.{_HINT}") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} cannot be decoded: {error}.") from error
+            raise UserError(f"{path} cannot be decoded: {error}.{_HINT}") from error
 
 
 def square(image: Any, size: int) -> UInt8[np.ndarray, "size size channels"]:
