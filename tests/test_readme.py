@@ -1,5 +1,6 @@
 """What README shows works as it is written."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -59,9 +60,11 @@ def test_every_command_of_readme_is_understood(capsys):
     commands = re.findall(r"python -m (research\.\w+|launch\.\w+)((?:[^\n`]|\\\n)*)", README)
     assert len(commands) >= 6
     for module, rest in commands:
-        parser_help = __import__(module, fromlist=["run"]).run
+        command = importlib.import_module(module)
+        if hasattr(command, "__path__"):
+            command = importlib.import_module(f"{module}.__main__")
         with pytest.raises(SystemExit) as ended:
-            parser_help(["--help"])
+            command.run(["--help"])
         assert ended.value.code == command_line.DONE
         shown = capsys.readouterr().out
         for flag in re.findall(r"--(\w+)(?!\S*\.)", rest):
