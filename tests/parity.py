@@ -13,6 +13,9 @@ FOLDER = Path(
     os.environ.get("RESEARCH_PARITY_DIR", Path(__file__).parents[2] / "shared" / "parity")
 )
 
+OWN = Path(__file__).parent / "fixtures"
+"""Those of image models, which are always there."""
+
 
 class Fixture:
     """A published model: parameters are drawn when asked for, in PyTorch's shapes and float64.
@@ -84,7 +87,8 @@ def load_counts() -> dict[str, int]:
 
 
 def _existing(name: str) -> Path:
-    path = FOLDER / name
+    own = OWN / name.removeprefix("fixtures/")
+    path = own if own.exists() else FOLDER / name
     if not path.exists():
         pytest.skip(f"no parity fixtures: {path} is absent (set RESEARCH_PARITY_DIR)")
     return path

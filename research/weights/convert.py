@@ -49,32 +49,35 @@ def load(
         entry that differs.
     """
     path = FilePath(path)
-    shape = tuple(image_shape or _image_shape(model, read_arrays(path)))
+    arrays = read_arrays(path)
+    shape = tuple(image_shape or _image_shape(model, arrays))
     like = _like(model, shape)
     heads = {name for name in like if drop_head and name[1].startswith(_HEADS)}
-    found = load_into(path, model, like, heads, naming, resize_positions, keep_fitting=True)
+    found = fit(
+        arrays, path, model, like, heads, naming, resize_positions=resize_positions, keep=True
+    )
     if len(found) < len(like):
-        initial = flatten(jax.device_get(_initial(model, shape, seed)))
+        initial = flatten(jax.device_get(jax.jit(lambda: _initial(model, shape, seed))()))
         found = {**initial, **found}
     return traverse_util.unflatten_dict(found)
 
 
-def load_into(
+def fit(
+    arrays: Mapping[str, np.ndarray],
     path: FilePath,
     model: nn.Module,
     like: Flat,
     left: Set[Path],
     naming: str | None,
-    resize_positions: bool,
     *,
-    keep_fitting: bool = False,
+    resize_positions: bool,
+    keep: bool = False,
 ) -> Flat:
-    """A file's arrays in the places of `like`, of its shapes and types; without those in `left`,
-    or, with `keep_fitting`, without those of them that do not fit.
+    """The arrays of a file, `path`, in the places of `like`, of its shapes and types; without those
+    in `left`, or, with `keep`, without those of them that do not fit.
 
     Raises UserError as `load`.
     """
-    arrays = read_arrays(path)
     expected = unstacked(like)
     chosen, entries = _choose(model, expected, naming, arrays)
     mismatch = Mismatch(path, chosen)
@@ -83,7 +86,7 @@ def load_into(
     free = set(unstacked({name: like[name] for name in left}))
     for entry in entries:
         used.update(entry.names)
-        if entry.path in free and not keep_fitting:
+        if entry.path in free and not keep:
             continue
         target = expected[entry.path]
         missing = [name for name in entry.names if name not in arrays]

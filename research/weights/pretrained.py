@@ -12,8 +12,9 @@ import numpy as np
 from research.engine.objective import Objective
 from research.engine.rules import compile_patterns
 from research.errors import UserError
-from research.weights.convert import flatten, load_into
+from research.weights.convert import fit, flatten
 from research.weights.entries import Path
+from research.weights.files import read_arrays
 from research.weights.stacking import Flat
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
@@ -108,8 +109,15 @@ class Pretrained:
             if path in wanted or path.startswith(("params/", "batch_stats/"))
         }
         left: set[Path] = {path for path in like if "/".join(path) not in wanted}
-        found = load_into(
-            FilePath(self.path), model, like, left, self.naming, self.resize_positions
+        path = FilePath(self.path)
+        found = fit(
+            read_arrays(path),
+            path,
+            model,
+            like,
+            left,
+            self.naming,
+            resize_positions=self.resize_positions,
         )
         return {"/".join(path): array for path, array in found.items()}
 

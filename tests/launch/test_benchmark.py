@@ -42,5 +42,5 @@ def test_a_sweep_is_measured_as_processes_and_as_one_program(monkeypatch, capsys
     assert results["trials"] == results["equal_states"] == 3
     assert results["vmap_over_one_trial"] == 3
     assert results["equal_to_1e-5"] == 3
-    assert results["all_equal_to_1e-5_until_step"] == 24
+    assert results["all_equal_to_1e-5_until_step"] == 60
     assert 0 <= results["largest_difference"] < 1e-5

@@ -99,13 +99,12 @@ def test_rematerialisation_changes_nothing_but_memory(model):
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "remat"),
     [
-        vision.ConvNeXt(num_classes=3, stochastic_depth_rate=0.0),
-        vision.ViT(num_classes=3, variant="tiny"),
+        (vision.ConvNeXt(num_classes=3, stochastic_depth_rate=0.0), False),
+        (vision.ViT(num_classes=3, variant="tiny"), True),
     ],
 )
-@pytest.mark.parametrize("remat", [False, True])
 def test_scanned_layers_compute_the_same(model, remat):
     variables = random_variables(model.init, IMAGES)
     scanned = model.clone(scan_layers=True, remat=remat)

@@ -71,11 +71,11 @@ def test_a_run_of_other_paths_is_renamed(shared_dir, tmp_path):
 
 
 def test_starts_from_published_weights_and_goes_on_without_them(tmp_path, capsys):
-    model = vision.ResNet(num_classes=5, depth=18, stem="small")
+    model = vision.CifarResNet(num_classes=5, depth=8, channels=4)
     path = tmp_path / "resnet.safetensors"
     theirs = numbers(model, (8, 8, 1))
     save(path, model, theirs)
-    plain = {"name": "vision.ResNet", "num_classes": 10, "depth": 18, "stem": "small"}
+    plain = {"name": "vision.CifarResNet", "depth": 8, "channels": 4}
     given = start(
         path,
         tmp_path / "run",
