@@ -102,7 +102,7 @@ def fit(
         elif entry.path not in free:
             shapes = [arrays[name].shape for name in entry.names]
             mismatch.misshapen(entry, shapes, target.shape)
-    for name in _unexpected(model, arrays, used, chosen):
+    for name in _unexpected(model, arrays, used, chosen, expected):
         mismatch.unexpected(name, arrays[name].shape)
     mismatch.raise_if_any(
         "Nothing was read. Other settings of the model, another naming or image_shape or, for a "
@@ -163,13 +163,13 @@ def _choose(
 
 
 def _unexpected(
-    model: nn.Module, arrays: Mapping[str, Any], used: set[str], naming: str
+    model: nn.Module, arrays: Mapping[str, Any], used: set[str], naming: str, expected: Flat
 ) -> list[str]:
     """Names in a file that mean nothing to the model, without those that may be left out."""
     besides = NAMINGS[naming].besides
     if getattr(model, "num_classes", 0) is None:
         # A model without its classifier leaves that of the file aside.
-        modules = Modules([("params", "head", "kernel")])
+        modules = Modules([*expected, ("params", "head", "kernel")])
         every = NAMINGS[naming].entries(model, modules) or ()
         used = used | {name for entry in every if entry.path[1] == "head" for name in entry.names}
     return [

@@ -148,8 +148,15 @@ def test_a_classifier_of_another_size_is_dropped_on_request(tmp_path):
     )
 
 
-def test_a_model_without_classifier_leaves_that_of_the_file_aside(tmp_path):
-    model = vision.ViT(num_classes=3, variant="tiny")
+@pytest.mark.parametrize(
+    "model",
+    [
+        vision.ViT(num_classes=3, variant="tiny"),
+        vision.MobileNetV3(num_classes=3, size="small"),
+        vision.MobileNetV1(num_classes=3),
+    ],
+)
+def test_a_model_without_classifier_leaves_that_of_the_file_aside(model, tmp_path):
     path = tmp_path / "weights.safetensors"
     save(path, model, numbers(model), naming="timm")
     variables = load(path, model.clone(num_classes=None))
