@@ -33,7 +33,7 @@ class Modules:
         """From the paths of arrays, layers side by side."""
         self.paths = paths
         inside = ["/".join(path[1:end]) for path in paths for end in range(2, len(path))]
-        self._names = list(dict.fromkeys(inside))
+        self._names = dict.fromkeys(inside)
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
