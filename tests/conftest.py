@@ -22,6 +22,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 LONG = (
     *("test_distributed", "test_parallel", "test_experiments", "test_resume", "test_train"),
     *("test_slurm", "test_sweep_workers", "test_local", "test_sweep", "test_reproduce"),
+    *("test_published_models", "test_pretrained"),
 )
 
 

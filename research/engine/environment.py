@@ -12,6 +12,9 @@ import jax
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
+# Of the whole repository. Results that are written into it while runs go on are no changes.
+_CODE = (":(top)*.py", ":(top)pyproject.toml", ":(top)constraints.txt")
+
 
 def environment(data_dir: Path | str) -> dict[str, Any]:
     """What this process runs on: versions, devices, code and command line."""
@@ -32,8 +35,8 @@ def environment(data_dir: Path | str) -> dict[str, Any]:
 
 
 def git_revision(folder: Path) -> dict[str, Any] | None:
-    """The commit checked out in `folder` and whether files differ from it (new ones included);
-    None outside a repository or without git."""
+    """The commit checked out in `folder` and whether code or what it is installed with differs from
+    it, new files included; None outside a repository or without git."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]
@@ -41,6 +44,7 @@ def git_revision(folder: Path) -> dict[str, Any] | None:
         return done.stdout.strip()
 
     try:
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        changes = git("status", "--porcelain", "--untracked-files=all", "--", *_CODE)
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -18,5 +18,7 @@ def test_git_revision_says_whether_the_code_is_that_of_the_commit(tmp_path):
     committed = git_revision(tmp_path)
     assert len(committed["revision"]) == 40
     assert not committed["dirty"]
+    (tmp_path / "RESULTS.md").write_text("what a run before this one gave")
+    assert git_revision(tmp_path) == committed
     (tmp_path / "more.py").write_text("2")
     assert git_revision(tmp_path) == {**committed, "dirty": True}
