@@ -133,7 +133,8 @@ class Distillation:
     def _teacher(self) -> Any:
         from research.engine.restore import load_run
 
-        run = load_run(self.teacher, self.step)
+        with jax.ensure_compile_time_eval():  # `init` is traced, and reads files here
+            run = load_run(self.teacher, self.step)
         if not hasattr(run.objective, "logits"):
             kind = type(run.objective).__name__
             raise UserError(f"teacher = {self.teacher!r}: a run of {kind}, which has no `logits`")

@@ -1,0 +1,90 @@
+"""Distillation: its loss by hand, and a run with a teacher from another run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy.special import log_softmax, softmax
+
+from research import train
+from research.engine.objective import HasCheckData, HasFeatures, HasShow, Objective
+from research.engine.restore import load_run
+from research.errors import UserError
+from research.vision import Distillation
+from research.weights.convert import flatten
+from tests.shared import trained
+from tests.shrink import arguments
+
+CONFIG = "vision/lenet_digits.py"
+STUDENT = {"name": "vision.MLP", "hidden": (8,)}
+
+
+class Table(nn.Module):
+    """Logits that are looked up."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return self.param("table", nn.initializers.normal(2.0), (5, 10)) + 0.0 * images.sum()
+
+
+@pytest.fixture(scope="module")
+def teacher(shared_dir):
+    """A classifier's run of a few steps."""
+    return trained(shared_dir, CONFIG)
+
+
+def batch_of(size):
+    generator = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(generator.random((size, 8, 8, 1)), jnp.float32),
+        "label": jnp.asarray(generator.integers(10, size=size), jnp.int32),
+        "index": jnp.arange(size),
+        "mask": jnp.ones(size),
+    }
+
+
+def test_loss_is_between_the_labels_and_the_teacher(teacher):
+    objective = Distillation(Table(), str(teacher), temperature=3.0, soft_weight=0.7)
+    batch = batch_of(5)
+    variables = dict(objective.init(jax.random.key(0), batch))
+    params = variables.pop("params")
+    loss, aux = objective.loss(params, variables, batch, jax.random.key(1))
+
+    run = load_run(teacher)
+    soft = np.asarray(run.objective.logits(run.params, run.collections, batch), np.float64)
+    logits, labels = np.asarray(params["table"], np.float64), np.asarray(batch["label"])
+    hard = -log_softmax(logits, -1)[np.arange(5), labels]
+    p = softmax(soft / 3, -1)
+    distance = (p * (np.log(p) - log_softmax(logits / 3, -1))).sum(-1)
+    expected = (0.3 * hard + 0.7 * 9 * distance).mean()
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        aux.metrics["agreement"].compute(), np.mean(logits.argmax(-1) == soft.argmax(-1)), rtol=1e-6
+    )
+    jax.tree.map(np.testing.assert_array_equal, dict(aux.collections), variables)
+
+    gradient = jax.grad(lambda c: objective.loss(params, c, batch, jax.random.key(1))[0])(variables)
+    assert all(not leaf.any() for leaf in jax.tree.leaves(gradient)), "the teacher is frozen"
+    for protocol in (Objective, HasCheckData, HasFeatures, HasShow):
+        assert isinstance(objective, protocol)
+
+
+def test_a_run_learns_from_another_and_holds_its_teacher(teacher, tmp_path):
+    objective = {"name": "vision.Distillation", "model": STUDENT, "teacher": str(teacher)}
+    given = arguments(CONFIG, tmp_path / "run", tmp_path, objective=objective)
+    given = [flag for flag in given if not flag.startswith("--config.objective.")]
+    assert train.run(given) == 0
+    run, source = load_run(tmp_path / "run"), load_run(teacher)
+    theirs = flatten({"params": source.params, **source.collections})
+    for path, array in flatten(run.collections["teacher"]).items():
+        np.testing.assert_array_equal(array, theirs[path])
+    assert run.params["hidden_0"]["kernel"].shape == (64, 8)
+
+
+def test_teachers_that_there_are_not(teacher, tmp_path):
+    with pytest.raises(UserError, match="no run here"):
+        Distillation(Table(), str(tmp_path)).init(jax.random.key(0), batch_of(5))
+    for settings in ({"temperature": 0.0}, {"soft_weight": 1.5}):
+        with pytest.raises(UserError, match="a temperature is above 0, a weight in"):
+            Distillation(Table(), str(teacher), **settings)
