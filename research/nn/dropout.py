@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 
 def is_off(rate: Any) -> bool:
@@ -27,7 +27,14 @@ class Dropout(nn.Module):
         """Sets each element to 0 with probability `rate`."""
         if deterministic or is_off(self.rate):
             return x
-        # In float32 also where it is not traced: a trial drops what it would drop alone.
-        keep = 1.0 - jnp.asarray(self.rate, jnp.float32)
-        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
-        return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
+        return drop(x, self.rate, self.make_rng("dropout"), x.shape)
+
+
+def drop(
+    x: Float[Array, "..."], rate: Any, rng: PRNGKeyArray, shape: tuple[int, ...]
+) -> Float[Array, "..."]:
+    """Sets to 0 with probability `rate`, by draws of `shape`, which is broadcast over `x`."""
+    # In float32 also where it is not traced: a trial drops what it would drop alone.
+    keep = 1.0 - jnp.asarray(rate, jnp.float32)
+    kept = jax.random.bernoulli(rng, keep, shape)
+    return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))

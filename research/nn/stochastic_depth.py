@@ -3,11 +3,9 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.nn.dropout import is_off
+from research.nn.dropout import drop, is_off
 
 
 class StochasticDepth(nn.Module):
@@ -24,7 +22,5 @@ class StochasticDepth(nn.Module):
         """The branch of each example, or 0."""
         if deterministic or is_off(self.rate):
             return branch
-        keep = 1.0 - jnp.asarray(self.rate, jnp.float32)
         shape = (branch.shape[0], *(1,) * (branch.ndim - 1))
-        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-        return jnp.where(kept, branch / keep.astype(branch.dtype), jnp.zeros_like(branch))
+        return drop(branch, self.rate, self.make_rng("dropout"), shape)

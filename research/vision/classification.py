@@ -17,7 +17,7 @@ from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.nn.dropout import is_off
-from research.vision.pixels import check_finite
+from research.vision.pixels import check_finite, to_unit_range
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Classification:
         displays: dict[str, Display] = {"confusion_matrix": ConfusionMatrix(counts)}
         wrong = np.flatnonzero(predictions != labels)[:36]
         if len(wrong):
-            images = _to_unit_range(np.asarray(batch["image"], np.float32))
+            images = to_unit_range(np.asarray(batch["image"], np.float32))
             titles = [f"{labels[i]} → {predictions[i]}" for i in wrong]
             displays["wrongly_classified"] = Images(images[wrong], titles)
         return displays
@@ -213,9 +213,3 @@ def _views(
     if augmentation != "none":
         views += [jnp.flip(view, 2) for view in views]
     return views
-
-
-def _to_unit_range(images: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Undoes whatever affine normalisation the images went through, up to contrast."""
-    low, high = images.min(), images.max()
-    return (images - low) / max(high - low, 1e-12)

@@ -48,9 +48,7 @@ class Distillation:
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The student's variables, and the teacher's in a collection of their own."""
-        run = self._teacher
-        teacher = {"params": run.params, **run.collections}
-        return {**self._student.init(rng, batch), _TEACHER: teacher}
+        return {**self._student.init(rng, batch), _TEACHER: self._teacher.variables}
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a label is none of the model's classes."""

@@ -1,8 +1,9 @@
-"""What is asked of the pixels of a whole data set."""
+"""Pixels: what is asked of them, and how they are shown."""
 
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from research.errors import UserError
 
@@ -21,3 +22,9 @@ def check_finite(images: Any) -> None:
                 f"image {start + int(np.argmin(finite))} has pixels that are NaN or infinite; "
                 "leave it out of the data, or mend it"
             )
+
+
+def to_unit_range(images: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Undoes whatever affine normalisation the images went through, up to contrast."""
+    low, high = images.min(), images.max()
+    return (images - low) / max(high - low, 1e-12)

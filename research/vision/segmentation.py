@@ -15,7 +15,7 @@ from research.engine.display import Displays, Images
 from research.engine.metrics import Mean, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
-from research.vision.pixels import check_finite
+from research.vision.pixels import check_finite, to_unit_range
 from research.vision.unet import crop
 
 _SHOWN = 6
@@ -118,8 +118,7 @@ class Segmentation:
         few = {name: x[:_SHOWN] for name, x in batch.items()}
         predictions = np.asarray(self._compiled_predictions(params, collections, few))
         size = predictions.shape[1:3]
-        images = np.asarray(crop(few["image"], size), np.float32)
-        images = (images - images.min()) / max(float(np.ptp(images)), 1e-12)
+        images = to_unit_range(np.asarray(crop(few["image"], size), np.float32))
         labels = np.asarray(crop(few["label"], size))
         rows, titles = [], []
         for i in range(len(images)):

@@ -100,7 +100,7 @@ def _of_run(options: Any, settings: dict[str, Any]) -> tuple[Any, Any]:
     if model is None:
         kind = type(loaded.objective).__name__
         raise UserError(f"{options.source}: {kind} has no single model to convert")
-    return model, {"params": loaded.params, **loaded.collections}
+    return model, loaded.variables
 
 
 def _model(name: str | None, settings: dict[str, Any]) -> Any:
