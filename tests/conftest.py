@@ -56,6 +56,15 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def quickly_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of shapes alone: as one operation a convolution is traced ten times as fast."""
+    from research.nn import convolution, pooling
+
+    for module in (convolution, pooling):
+        monkeypatch.setattr(module, "is_fast", lambda implementation: False)
+
+
+@pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out pictures where they are not what is tested."""
     from tests.processes import leave_out_pictures

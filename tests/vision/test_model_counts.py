@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from research import vision
-from research.nn import convolution, pooling
 from tests.parity import load_counts
+
+pytestmark = pytest.mark.usefixtures("quickly_traced")
 
 VARIANTS = {
     "LeNet-5 (modern, full C3)": vision.LeNet(),
@@ -67,13 +68,6 @@ SHAPES = {
     "inception": (299, 299, 3),
     "U-Net": (572, 572, 1),
 }
-
-
-@pytest.fixture(autouse=True)
-def quickly_traced(monkeypatch):
-    """Only shapes are asked for: as one operation a convolution is traced ten times as fast."""
-    monkeypatch.setattr(convolution, "is_fast", lambda implementation: False)
-    monkeypatch.setattr(pooling, "is_fast", lambda implementation: False)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

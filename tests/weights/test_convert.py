@@ -8,10 +8,11 @@ from flax import traverse_util
 
 from research import vision
 from research.errors import UserError
-from research.nn import convolution, pooling
 from research.weights import convert, load, save
 from research.weights.files import read_arrays, write_arrays
 from research.weights.naming import NAMINGS
+
+pytestmark = pytest.mark.usefixtures("quickly_traced")
 
 MODELS = {
     "AlexNet": vision.AlexNet(num_classes=3),
@@ -43,13 +44,6 @@ FITTING = [
     # Only timm has this form.
     and not (name == "ViT average" and naming in ("torchvision", "huggingface"))
 ]
-
-
-@pytest.fixture(autouse=True)
-def quickly_traced(monkeypatch):
-    """Only shapes are asked for: as one operation a convolution is traced ten times as fast."""
-    monkeypatch.setattr(convolution, "is_fast", lambda implementation: False)
-    monkeypatch.setattr(pooling, "is_fast", lambda implementation: False)
 
 
 def numbers(model, shape=(64, 64, 3)):
