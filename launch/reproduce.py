@@ -37,8 +37,9 @@ Written are results.json, RESULTS.md made of it, and the same table in README.md
 kind of device, is kept in results.json.
 
 A config file says by NEEDS_ACCELERATOR = True, or by the names of variants, that it is too long for
-a CPU, and by REQUIRES = {SETTING: FILE.py} that a setting is the folder of another config's run of
-seed 0, which is made first.
+a CPU, by REQUIRES = {SETTING: FILE.py} that a setting is the folder of another config's run of
+seed 0, which is made first, and by SEEDS = (SETTING,) that a setting is the seed, too. The last two
+may be mappings from variants.
 
 The budget's end is no failure: 0. 1 is for runs that failed for no reason you could mend.
 """

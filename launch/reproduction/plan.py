@@ -52,7 +52,7 @@ class Run:
             trials = str({"seed": self.seeds})
             seeds = [("parallelism.mode", "vmap"), ("parallelism.trials", trials)]
         else:
-            seeds = [("seed", str(self.seeds[0]))]
+            seeds = [(path, str(self.seeds[0])) for path in ("seed", *self.target.seeds)]
         return (*((path, _text(str(folder))) for path, folder in self.needs), *seeds)
 
     @property
@@ -150,6 +150,8 @@ def _fits_vmap(target: Target, vmap: Vmap, accelerator: bool) -> bool:
     experiment = target.experiment
     possible = (
         experiment.parallelism.mode == "jit"
+        # Data are the same for all trials of a program.
+        and not target.seeds
         # What these decide would be decided by the mean over the trials.
         and experiment.early_stopping is None
         and experiment.checkpoints.best_metric is None

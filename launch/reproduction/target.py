@@ -5,8 +5,11 @@ Beside `get_config` a file may hold, as plain data:
     VARIANTS = ("cpu", "gpu")
     NEEDS_ACCELERATOR = ("gpu",)    # or True: every variant is too long for a CPU
     REQUIRES = {"probes.classifier.probe.workdir": "experiments/vision/lenet_mnist.py"}
+    SEEDS = ("data.source.seed",)
 
-`REQUIRES` names settings that are the folder of another config's finished run.
+`REQUIRES` names settings that are the folder of another config's finished run, and `SEEDS` those
+that are the run's seed beside `seed`. Where variants differ in one of the two, it is a mapping
+from variants: {"student": {"objective.teacher": "experiments/vision/distill_mnist.py:teacher"}}.
 """
 
 import hashlib
@@ -33,7 +36,7 @@ class Target:
 
     `fingerprint` tells whether a number was measured with these settings: it changes with all
     that the file sets but the reference. `requires` is by the path of a setting the location of
-    the config whose run goes there.
+    the config whose run goes there; `seeds` are the settings beside `seed` that are the seed.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Target:
     fingerprint: str
     needs_accelerator: bool
     requires: Mapping[str, str]
+    seeds: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -88,13 +92,15 @@ def read_target(location: str) -> Target:
     suffix = f":{variant}" if variant else ""
     needs = _needs_accelerator(file, module)
     variant_run = variant or _default_variant(module)
+    seeds = _of_variant(module, "SEEDS", (), variant_run)
     return Target(
         name=f"{file.resolve().parent.name}/{file.stem}{suffix}",
         location=f"{file}{suffix}",
         experiment=experiment,
         fingerprint=_fingerprint(plain),
         needs_accelerator=needs is True or (isinstance(needs, tuple) and variant_run in needs),
-        requires=_requires(file, module),
+        requires=_requires(file, module, variant_run),
+        seeds=check(seeds, tuple[str, ...], f"{file}: SEEDS"),
     )
 
 
@@ -128,9 +134,10 @@ def _needs_accelerator(file: Path, module: Mapping[str, Any]) -> bool | tuple[st
     return needs
 
 
-def _requires(file: Path, module: Mapping[str, Any]) -> dict[str, str]:
+def _requires(file: Path, module: Mapping[str, Any], variant: str) -> dict[str, str]:
     place = f"{file}: REQUIRES"
-    requires: dict[str, str] = check(module.get("REQUIRES", {}), dict[str, str], place)
+    found = _of_variant(module, "REQUIRES", {}, variant)
+    requires: dict[str, str] = check(found, dict[str, str], place)
     for path, location in requires.items():
         required, _ = _split(location)
         if not required.is_file():
@@ -140,6 +147,14 @@ def _requires(file: Path, module: Mapping[str, Any]) -> dict[str, str]:
                 f"{did_you_mean(location, nearby, listed=True)}"
             )
     return requires
+
+
+def _of_variant(module: Mapping[str, Any], name: str, default: Any, variant: str) -> Any:
+    """A file's value for a variant: its only one, or that of a mapping from variants."""
+    value, variants = module.get(name, default), module.get("VARIANTS", ())
+    if isinstance(value, dict) and value and set(value) <= set(variants):
+        return value.get(variant, default)
+    return value
 
 
 def _fingerprint(plain: Mapping[str, Any]) -> str:

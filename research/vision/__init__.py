@@ -1,5 +1,6 @@
 """Image models and objectives."""
 
+from research.vision.airbench import AirbenchNet
 from research.vision.alexnet import AlexNet
 from research.vision.cifar_resnet import CifarResNet, WideResNet
 from research.vision.classification import Classification
@@ -22,10 +23,12 @@ from research.vision.segmentation import Segmentation
 from research.vision.unet import UNet
 from research.vision.vgg import VGG
 from research.vision.vit import ViT
+from research.vision.whitening import Whitening
 
 __all__ = [
     "MLP",
     "VGG",
+    "AirbenchNet",
     "AlexNet",
     "CifarResNet",
     "Classification",
@@ -47,5 +50,6 @@ __all__ = [
     "Segmentation",
     "UNet",
     "ViT",
+    "Whitening",
     "WideResNet",
 ]

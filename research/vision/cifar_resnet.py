@@ -13,6 +13,7 @@ from research.nn.dropout import Dropout
 from research.nn.initializers import he_normal_fan_out
 from research.nn.norm import BatchNorm
 from research.nn.remat import apply_block
+from research.vision.pooled_head import PooledHead
 
 
 class CifarResNet(nn.Module):
@@ -37,21 +38,19 @@ class CifarResNet(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
-        if self.num_classes is not None:
-            self.head = nn.Dense(
-                self.num_classes,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                kernel_init=nn.initializers.he_normal(),
-            )
+        self.head = PooledHead(
+            self.num_classes,
+            kernel_init=nn.initializers.he_normal(),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; normalised by batch statistics where `train`."""
         *_, x = self.features(images, train).values()
-        x = x.mean(axis=(1, 2))
-        return x if self.num_classes is None else self.head(x)
+        return self.head(x, train)
 
     @nn.compact
     def features(
@@ -127,16 +126,14 @@ class WideResNet(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
-        if self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
+        self.head = PooledHead(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; normalised by batch statistics where `train`."""
         *_, x = self.features(images, train).values()
-        x = x.mean(axis=(1, 2))
-        return x if self.num_classes is None else self.head(x)
+        return self.head(x, train)
 
     @nn.compact
     def features(

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 from research.nn.convolution import Conv
 from research.nn.norm import BatchNorm
 from research.nn.pooling import max_pool
+from research.vision.pooled_head import PooledHead
 
 
 class ConvNet(nn.Module):
@@ -21,16 +22,14 @@ class ConvNet(nn.Module):
     dtype: str | None = None
 
     def setup(self) -> None:
-        if self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype)
+        self.head = PooledHead(self.num_classes, dtype=self.dtype)
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; normalised by batch statistics where `train`."""
-        *_, last = self.features(images, train).values()
-        x = last.mean(axis=(1, 2))
-        return x if self.num_classes is None else self.head(x)
+        *_, x = self.features(images, train).values()
+        return self.head(x, train)
 
     @nn.compact
     def features(

@@ -11,6 +11,7 @@ from research.nn.dropout import Dropout
 from research.nn.norm import BatchNorm
 from research.nn.pooling import avg_pool, max_pool
 from research.nn.remat import apply_block
+from research.vision.pooled_head import PooledHead
 
 # Layers of each block, growth rate and channels before the first: table 1, bottleneck and
 # compression form.
@@ -38,16 +39,14 @@ class DenseNet(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        if self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
+        self.head = PooledHead(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; normalised by batch statistics where `train`."""
         *_, x = self.features(images, train).values()
-        x = x.mean(axis=(1, 2))
-        return x if self.num_classes is None else self.head(x)
+        return self.head(x, train)
 
     @nn.compact
     def features(

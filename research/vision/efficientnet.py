@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 
 from research.nn.channels import round_channels
 from research.nn.conv_norm import ConvNorm
-from research.nn.dropout import Dropout
 from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
+from research.vision.pooled_head import PooledHead
 
 # Expansion, window, stride of the first block, channels, blocks: table 1.
 _STAGES = (
@@ -58,22 +58,20 @@ class EfficientNet(nn.Module):
 
     def setup(self) -> None:
         own = _VARIANTS[self.variant][2]
-        self.dropout = Dropout(own if self.dropout_rate is None else self.dropout_rate)
-        if self.num_classes is not None:
-            self.head = nn.Dense(
-                self.num_classes,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
-            )
+        self.head = PooledHead(
+            self.num_classes,
+            own if self.dropout_rate is None else self.dropout_rate,
+            nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform"),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; dropout and batch statistics where `train`."""
         *_, x = self.features(images, train).values()
-        x = self.dropout(x.mean(axis=(1, 2)), not train)
-        return x if self.num_classes is None else self.head(x)
+        return self.head(x, train)
 
     @nn.compact
     def features(

@@ -11,6 +11,7 @@ from research.nn.conv_norm import ConvNorm
 from research.nn.dropout import Dropout
 from research.nn.initializers import truncated_normal
 from research.nn.pooling import adaptive_avg_pool, ceil_padding, max_pool
+from research.vision.pooled_head import PooledHead
 
 # Of each block: 1×1; 3×3 reduced, 3×3; 5×5 reduced, 5×5; behind the pooling. Table 1.
 _STAGES = (
@@ -46,20 +47,19 @@ class GoogLeNet(nn.Module):
 
     def setup(self) -> None:
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.dropout = Dropout(self.dropout_rate)
-        if self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, kernel_init=_init, **types)
-            if self.auxiliary:
-                self.auxiliary_head = [
-                    AuxiliaryHead(self.num_classes, self.auxiliary_dropout_rate, **types)
-                    for _ in _AUXILIARY_INPUTS
-                ]
+        self.head = PooledHead(self.num_classes, self.dropout_rate, _init, **types)
+        if self.auxiliary and self.num_classes is not None:
+            self.auxiliary_head = [
+                AuxiliaryHead(self.num_classes, self.auxiliary_dropout_rate, **types)
+                for _ in _AUXILIARY_INPUTS
+            ]
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; dropout and batch statistics where `train`."""
-        return self._classify(self.features(images, train), train)
+        *_, x = self.features(images, train).values()
+        return self.head(x, train)
 
     def with_auxiliary(
         self, images: Float[Array, "batch height width channels"], train: bool = False
@@ -67,7 +67,8 @@ class GoogLeNet(nn.Module):
         """The logits, and those of every auxiliary classifier."""
         maps = self.features(images, train)
         heads = zip(self.auxiliary_head, _AUXILIARY_INPUTS, strict=True)
-        return self._classify(maps, train), [head(maps[name], train) for head, name in heads]
+        *_, x = maps.values()
+        return self.head(x, train), [head(maps[name], train) for head, name in heads]
 
     @nn.compact
     def features(
@@ -89,11 +90,6 @@ class GoogLeNet(nn.Module):
                 )
                 x = maps[name] = block(x, train)
         return maps
-
-    def _classify(self, maps: dict[str, Array], train: bool) -> Array:
-        *_, x = maps.values()
-        x = self.dropout(x.mean(axis=(1, 2)), not train)
-        return x if self.num_classes is None else self.head(x)
 
 
 class InceptionBlock(nn.Module):

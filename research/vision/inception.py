@@ -10,9 +10,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from research.nn.conv_norm import ConvNorm
-from research.nn.dropout import Dropout
 from research.nn.initializers import truncated_normal
 from research.nn.pooling import avg_pool, max_pool
+from research.vision.pooled_head import PooledHead
 
 
 @dataclass(frozen=True)
@@ -99,24 +99,24 @@ class InceptionV3(nn.Module):
 
     def setup(self) -> None:
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.dropout = Dropout(self.dropout_rate)
-        if self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, kernel_init=truncated_normal(0.1), **types)
-            if self.auxiliary:
-                self.auxiliary_head = AuxiliaryHead(self.num_classes, **types)
+        self.head = PooledHead(self.num_classes, self.dropout_rate, truncated_normal(0.1), **types)
+        if self.auxiliary and self.num_classes is not None:
+            self.auxiliary_head = AuxiliaryHead(self.num_classes, **types)
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; dropout and batch statistics where `train`."""
-        return self._classify(self.features(images, train), train)
+        *_, x = self.features(images, train).values()
+        return self.head(x, train)
 
     def with_auxiliary(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> tuple[Float[Array, "batch outputs"], list[Float[Array, "batch outputs"]]]:
         """The logits, and those of the auxiliary classifier."""
         maps = self.features(images, train)
-        return self._classify(maps, train), [self.auxiliary_head(maps[_AUXILIARY_INPUT], train)]
+        *_, x = maps.values()
+        return self.head(x, train), [self.auxiliary_head(maps[_AUXILIARY_INPUT], train)]
 
     @nn.compact
     def features(
@@ -136,11 +136,6 @@ class InceptionV3(nn.Module):
         for name, branches in BLOCKS.items():
             x = maps[name] = Mixed(branches, name=name, **types)(x, train)
         return maps
-
-    def _classify(self, maps: dict[str, Array], train: bool) -> Array:
-        *_, x = maps.values()
-        x = self.dropout(x.mean(axis=(1, 2)), not train)
-        return x if self.num_classes is None else self.head(x)
 
 
 class Mixed(nn.Module):

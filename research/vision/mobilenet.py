@@ -1,7 +1,7 @@
 """MobileNet v1 and v2."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 
 from research.nn.channels import round_channels
 from research.nn.conv_norm import ConvNorm
-from research.nn.dropout import Dropout
 from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
+from research.vision.pooled_head import PooledHead
 
 # Channels and stride of each block: table 1.
 _V1 = (
@@ -45,17 +45,19 @@ class MobileNetV1(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        self.dropout = Dropout(self.dropout_rate)
-        if self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
+        self.head = PooledHead(
+            self.num_classes,
+            self.dropout_rate,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; normalised by batch statistics where `train`."""
         *_, x = self.features(images, train).values()
-        x = self.dropout(x.mean(axis=(1, 2)), not train)
-        return x if self.num_classes is None else self.head(x)
+        return self.head(x, train)
 
     @nn.compact
     def features(
@@ -110,33 +112,33 @@ class MobileNetV2(nn.Module):
     """Inverted residual blocks with linear bottlenecks (Sandler et al., 2018).
 
     `width_factor` is the paper's width multiplier, which leaves the last 1280 channels as they are
-    unless it is above 1.
+    unless it is above 1. `stem` "small" is for images of some 32×32: the first two of the five
+    halvings are left out.
     """
 
     num_classes: int | None = 1000
     width_factor: float = 1.0
+    stem: Literal["large", "small"] = "large"
     dropout_rate: float = 0.2
     remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        self.dropout = Dropout(self.dropout_rate)
-        if self.num_classes is not None:
-            self.head = nn.Dense(
-                self.num_classes,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                kernel_init=nn.initializers.normal(0.01),
-            )
+        self.head = PooledHead(
+            self.num_classes,
+            self.dropout_rate,
+            nn.initializers.normal(0.01),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; dropout and batch statistics where `train`."""
         *_, x = self.features(images, train).values()
-        x = self.dropout(x.mean(axis=(1, 2)), not train)
-        return x if self.num_classes is None else self.head(x)
+        return self.head(x, train)
 
     @nn.compact
     def features(
@@ -146,10 +148,15 @@ class MobileNetV2(nn.Module):
         convolution's, `output`."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv_norm: Any = partial(ConvNorm, activation=jax.nn.relu6, **types)
-        stem = conv_norm(round_channels(32 * self.width_factor), strides=2, name="stem")
+        small = self.stem == "small"
+        stem = conv_norm(
+            round_channels(32 * self.width_factor), strides=1 if small else 2, name="stem"
+        )
         maps = {"stem": stem(images, train)}
         x = maps["stem"]
-        for expansion, channels, depth, strides in _V2:
+        for stage, (expansion, channels, depth, strides) in enumerate(_V2):
+            if small and stage == 1:
+                strides = 1
             for i in range(depth):
                 name = f"block_{len(maps) - 1}"
                 block = InvertedResidual(

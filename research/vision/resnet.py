@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from research.nn.conv_norm import ConvNorm
 from research.nn.pooling import max_pool
 from research.nn.remat import apply_block
+from research.vision.pooled_head import PooledHead
 
 # Blocks of each stage: table 1.
 _DEPTHS = {
@@ -43,16 +44,14 @@ class ResNet(nn.Module):
     param_dtype: str = "float32"
 
     def setup(self) -> None:
-        if self.num_classes is not None:
-            self.head = nn.Dense(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
+        self.head = PooledHead(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
 
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits, or features without classes; normalised by batch statistics where `train`."""
         *_, x = self.features(images, train).values()
-        x = x.mean(axis=(1, 2))
-        return x if self.num_classes is None else self.head(x)
+        return self.head(x, train)
 
     @nn.compact
     def features(

@@ -1,6 +1,7 @@
 """Where data comes from; each source is a frozen dataclass of plain settings."""
 
 from research.data.sources.arrays import Arrays as Arrays
+from research.data.sources.classes import Classes as Classes
 from research.data.sources.digits import Digits as Digits
 from research.data.sources.idx import Idx as Idx
 from research.data.sources.image_folder import ImageFolder as ImageFolder

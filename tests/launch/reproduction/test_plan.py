@@ -113,6 +113,22 @@ def test_what_a_config_builds_on_comes_before_it(family):
         planned(a)
 
 
+def test_settings_that_are_the_seed_too(family):
+    classes = {
+        "name": "data.sources.Classes",
+        "source": {"name": "data.sources.Digits", "split": "train"},
+        "classes": (0, 1),
+        "examples_per_class": 20,
+    }
+    write_config(family, "a", "SEEDS = ('data.source.seed',)", data__source=classes)
+    runs = planned(accelerator=True)
+    assert folders(runs) == ["a/seed_0", "a/seed_1"], "trials of a program share their data"
+    assert runs[1].overrides == (("seed", "1"), ("data.source.seed", "1"))
+    write_config(family, "a", "SEEDS = ('data.seed',)", data__source=classes)
+    with pytest.raises(UserError, match=r"data.seed"):
+        planned()
+
+
 def test_what_needs_an_accelerator_is_not_run_without_one(family):
     write_config(family, "a", "NEEDS_ACCELERATOR = True")
     assert {run.blocked for run in planned()} == {"needs a GPU or TPU"}

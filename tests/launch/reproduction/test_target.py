@@ -90,3 +90,15 @@ def test_experiments_name_what_they_build_on(monkeypatch):
     }
     assert found["sequence/gpt_shakespeare:gpu"].needs_accelerator
     assert not found["sequence/gpt_shakespeare"].needs_accelerator
+
+
+def test_variants_may_build_on_different_runs_and_have_seeds_of_their_own(family):
+    write_config(family, "teacher")
+    requires = {"student": {"objective.teacher": "experiments/tiny/teacher.py"}}
+    extra = f"VARIANTS = ('alone', 'student')\nREQUIRES = {requires}\n"
+    a = write_config(family, "a", extra + "SEEDS = {'alone': ('data.source.seed',)}")
+    student, alone = read_target(f"{a}:student"), read_target(f"{a}:alone")
+    assert (student.requires, alone.requires) == (requires["student"], {})
+    assert (student.seeds, alone.seeds) == ((), ("data.source.seed",))
+    with pytest.raises(UserError, match=r"SEEDS = 'seed': expected a list"):
+        read_target(write_config(family, "b", "SEEDS = 'seed'"))
