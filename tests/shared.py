@@ -50,4 +50,8 @@ def composed(root: Path, config: str) -> Mapping[str, str]:
     """The overrides of configs that build on another run."""
     if config.startswith("generative/gan"):
         return {"probes__classifier__probe__workdir": str(trained(root, CLASSIFIER))}
+    if config == "vision/distill_mnist.py":
+        return {"objective__teacher": str(trained(root, f"{config}:teacher"))}
+    if config in ("vision/transfer_cifar10.py", "vision/transfer_cifar10.py:probe"):
+        return {"init_from__path": str(trained(root, "vision/transfer_cifar10.py:pretrain"))}
     return {}

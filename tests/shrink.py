@@ -20,9 +20,35 @@ GPT = {
 }
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
+SMALL_RESNET = {"objective.model.depth": 8, "objective.model.channels": 4}
+FEW = {"data.source.examples_per_class": 3}
+TEST_ONCE = {"evaluations.test.every": "100%"}
+
 SHRUNK = {
     "vision/lenet_digits.py": {"objective.model.channels": (4, 8)},
     "vision/lenet_mnist.py": {"objective.model.hidden": (16,)},
+    "vision/lenet_mnist.py:distortions": {"objective.model.hidden": (16,)},
+    "vision/mlp_mnist.py": {"objective.model.hidden": (16, 8)},
+    "vision/distill_mnist.py": {"objective.model.hidden": (16, 8)},
+    "vision/distill_mnist.py:alone": {"objective.model.hidden": (16, 8)},
+    "vision/distill_mnist.py:teacher": {"objective.model.hidden": (24, 24)},
+    "vision/transfer_cifar10.py": SMALL_RESNET | FEW,
+    "vision/transfer_cifar10.py:probe": SMALL_RESNET
+    | FEW
+    | {"probes.linear.probe.train.examples_per_class": 3},
+    "vision/transfer_cifar10.py:scratch": SMALL_RESNET | FEW,
+    "vision/transfer_cifar10.py:pretrain": SMALL_RESNET,
+    "vision/resnet_cifar10.py": SMALL_RESNET | TEST_ONCE,
+    "vision/resnet_cifar10.py:20": SMALL_RESNET | TEST_ONCE,
+    "vision/resnet_cifar10.py:small_vgg": TEST_ONCE,
+    "vision/resnet_cifar10.py:small_mobilenet": {"objective.model.width_factor": 0.1} | TEST_ONCE,
+    "vision/resnet_cifar10.py:small_vit": {
+        "objective.model.scan_layers": True,
+        "objective.model.patch_size": 16,
+    }
+    | TEST_ONCE,
+    "vision/cifar10_fast.py": {"objective.model.channels": (4, 4, 8)},
+    "vision/cifar10_fast.py:gpu": {"objective.model.channels": (4, 4, 8), "steps_per_call": 2},
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},
     "generative/vae_mnist.py": {
@@ -50,6 +76,12 @@ SHRUNK = {
     },
 }
 """Overrides by config file, with its variant."""
+
+SAME_BUT_DEEPER = tuple(f"vision/resnet_cifar10.py:{depth}" for depth in (32, 44, 56, 110))
+"""Variants that differ from one of SHRUNK in a number."""
+
+BUILT_ON = ("vision/transfer_cifar10.py:pretrain",)
+"""Configs without a number to reach, for others to begin with."""
 
 ALWAYS = {
     "data.batch_size": 16,

@@ -257,3 +257,18 @@ def test_depths_that_there_are_not():
         vision.CifarResNet(depth=21)
     with pytest.raises(ValueError, match="depth=20 of WideResNet must be 6n \\+ 4"):
         vision.WideResNet(depth=20)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [(vision.ResNet(depth=18, stem="small"), 4), (vision.MobileNetV2(stem="small"), 4)],
+)
+def test_small_stems_leave_more_of_small_images(model, size, quickly_traced):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    maps = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, images)
+    assert min(x.shape[1] for x in maps.values()) == size
+    large = model.clone(stem="large")
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(large.init, jax.random.key(0), images))
+    same = {"ResNet": False, "MobileNetV2": True}[type(model).__name__]
+    assert (shapes == jax.tree.map(jnp.shape, variables)) is same, "of 3×3 instead of 7×7"
