@@ -29,6 +29,12 @@ def check_together(experiment: Experiment) -> None:
         )
     if experiment.duration.unit == "percent":
         raise UserError(f'duration = "{experiment.duration}": say of what, such as "20 epochs"')
+    decay, start = experiment.ema_decay, experiment.swa_start
+    if decay is not None and start is not None:
+        raise UserError(
+            f'swa_start = "{start}": ema_decay = {decay} averages the parameters already; set one '
+            "of the two to None"
+        )
     _check_schedules(experiment)
     _check_rules(experiment)
     _check_parallelism(experiment)

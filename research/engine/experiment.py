@@ -262,10 +262,21 @@ class Experiment:
         "What models compute in; parameters, losses and statistics stay float32.", "float32"
     )
     ema_decay: float | None = setting(
-        "Averages parameters over steps; evaluation then uses the average.",
+        "Averages parameters over steps; evaluation then uses the average, with the running batch "
+        "statistics of the parameters themselves.",
         None,
         at_least=0.0,
         at_most=1.0,
+    )
+    swa_start: Duration | None = setting(
+        "Averages parameters evenly from here on (SWA, Izmailov et al. 2018), best at a constant "
+        "or cyclic learning rate; evaluation then uses the average, with running batch statistics "
+        "of its own, for which a model that has any runs forward once more a step.",
+        None,
+        at_least=0,
+    )
+    swa_every: Duration = setting(
+        "swa_start: how often the parameters enter the average.", Duration(1, "epochs"), above=0
     )
     log_norms: bool = setting(
         "Norms of gradients, updates and parameters per top-level module.", True

@@ -117,6 +117,12 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     )
     _check_data(prepared)
     _check_names(prepared)
+    start = experiment.swa_start
+    if start is not None and steps(start) >= total > 0:
+        raise UserError(
+            f'swa_start = "{start}": {steps(start)} steps, not before the end of the training of '
+            f"{total}"
+        )
     return prepared
 
 

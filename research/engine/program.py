@@ -56,9 +56,8 @@ class Program:
         variables = objective.init(init_rng, batch)
         optimizers = self.optimizers(experiment, objective, variables["params"])
         hyperparameters = {path: jnp.asarray(value) for path, value in trial.items()}
-        return init_state(
-            objective, optimizers, variables, rng, experiment.ema_decay, hyperparameters
-        )
+        averages = experiment.ema_decay is not None or experiment.swa_start is not None
+        return init_state(objective, optimizers, variables, rng, averages, hyperparameters)
 
     def train(
         self, dataset: Dataset, state: TrainState, arrays: Any, feed: Any, count: Any
@@ -71,11 +70,14 @@ class Program:
         experiment, objective, transforms = self._of(state.hyperparameters)
         optimizers = self.optimizers(experiment, objective, state.params)
         schedules = self.schedules(experiment, objective)
+        start = experiment.swa_start
         settings = StepSettings(
             total_steps=max(1, self.steps.total),
             transforms=transforms,
             micro_batches=experiment.micro_batches,
             ema_decay=experiment.ema_decay,
+            swa_start=None if start is None else self.steps(start),
+            swa_every=max(1, self.steps(experiment.swa_every)),
             log_norms=experiment.log_norms,
             axis_name=self.axis_name,
         )

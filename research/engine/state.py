@@ -14,9 +14,9 @@ class TrainState:
     """Everything that a step reads and writes.
 
     `opt_state` has one entry a player; an objective without players has the one player "model".
-    `ema` is the running average of `params`, or None. `rng` never changes: a step's key is
-    `fold_in(rng, step)`. `hyperparameters` are the settings in which trials of one program differ,
-    by path; it is empty but under vmap.
+    `ema` is an average of `params` over steps, exponential or even, or None. `rng` never changes: a
+    step's key is `fold_in(rng, step)`. `hyperparameters` are the settings in which trials of one
+    program differ, by path; it is empty but under vmap.
     """
 
     step: Int[Array, ""]

@@ -36,6 +36,8 @@ class StepSettings:
     transforms: Sequence[Transform] = ()
     micro_batches: int = 1
     ema_decay: float | None = None
+    swa_start: int | None = None
+    swa_every: int = 1
     log_norms: bool = True
     axis_name: str | None = None
 
@@ -59,17 +61,18 @@ def init_state(
     optimizers: Optimizers,
     variables: Mapping[str, Any],
     rng: PRNGKeyArray,
-    ema_decay: float | None,
+    averages: bool,
     hyperparameters: Mapping[str, Any],
 ) -> TrainState:
-    """The state before the first step, from the objective's initial variables."""
+    """The state before the first step, from the objective's initial variables; with a place for an
+    average of the parameters where it `averages`."""
     collections = dict(variables)
     params = collections.pop("params")
     opt_state = {
         player.name: optimizers[player.name].init(_part(params, player))
         for player in players_of(objective, params)
     }
-    ema = None if ema_decay is None else jax.tree.map(jnp.copy, params)
+    ema = jax.tree.map(jnp.copy, params) if averages else None
     step = jnp.zeros((), jnp.int32)
     return TrainState(step, params, collections, opt_state, ema, rng, hyperparameters)
 
@@ -95,7 +98,7 @@ def train_step(
     players = players_of(objective, params)
     for turn, player in enumerate(players):
         grads, collections, player_metrics = _gradients(
-            player, params, collections, batch, jax.random.fold_in(loss_rng, turn), settings
+            player, params, collections, batch, jax.random.fold_in(loss_rng, turn), state, settings
         )
         trained = _part(params, player)
         updates, opt_state[player.name] = optimizers[player.name].update(
@@ -105,9 +108,7 @@ def train_step(
         all_grads, all_updates = {**all_grads, **grads}, {**all_updates, **updates}
         metrics |= player_metrics
 
-    ema = state.ema
-    if settings.ema_decay is not None:
-        ema = optax.incremental_update(params, ema, 1 - settings.ema_decay)
+    ema = _averaged(settings, state.ema, params, state.step + 1)
     if isinstance(objective, HasAfterUpdate):
         progress = (state.step + 1) / settings.total_steps
         collections = objective.after_update(params, collections, progress)
@@ -137,18 +138,35 @@ def _part(params: Params, player: Player) -> dict[str, Any]:
     return {module: params[module] for module in player.modules}
 
 
+def _averaged(settings: StepSettings, past: Params | None, params: Params, step: Any) -> Any:
+    """The average after so many steps, from the one before and the parameters; None without."""
+    if settings.ema_decay is not None:
+        return optax.incremental_update(params, past, 1 - settings.ema_decay)
+    if settings.swa_start is None:
+        return None
+    since = step - settings.swa_start
+    enters, count = since % settings.swa_every == 0, since // settings.swa_every + 1
+
+    def average(mean: Any, now: Any) -> Any:
+        moved = mean + (now - mean) / count.astype(now.dtype)
+        return jnp.where(since <= 0, now, jnp.where(enters, moved, mean))
+
+    return jax.tree.map(average, past, params)
+
+
 def _gradients(
     player: Player,
     params: Params,
     collections: Collections,
     batch: Batch,
     rng: PRNGKeyArray,
+    state: TrainState,
     settings: StepSettings,
 ) -> tuple[Params, Collections, Metrics]:
     """The gradient of a player's mean loss over the batches of all devices.
 
     Micro-batches and devices count by `Aux.weight`, so that the mean is the large batch's
-    even where they hold different numbers of tokens.
+    even where they hold different numbers of tokens. `state` is that before the step.
     """
     name = "loss" if player.name == "model" else f"{player.name}_loss"
 
@@ -162,7 +180,18 @@ def _gradients(
         compute = jax.value_and_grad(total, has_aux=True)
         (loss, (weight, aux)), grads = compute(_part(params, player))
         metrics = dict(aux.metrics) | {name: Mean(loss, weight)}
-        return (grads, weight, metrics), {**collections, **aux.collections}
+        changed = dict(aux.collections)
+        if settings.swa_start is not None and "batch_stats" in changed:
+            statistics = changed["batch_stats"]
+
+            def of_average() -> Any:
+                _, aux = player.loss(state.evaluated_params, collections, batch, rng)
+                return aux.collections["batch_stats"]
+
+            # What is evaluated needs statistics of its own; training reads none.
+            averaging = state.step > settings.swa_start
+            changed["batch_stats"] = lax.cond(averaging, of_average, lambda: statistics)
+        return (grads, weight, metrics), {**collections, **changed}
 
     if settings.micro_batches == 1:
         sums, collections = one(collections, batch, rng)

@@ -18,6 +18,14 @@ SPLIT = [
     ["head/kernel", ["tensor", None]],
 ]
 MESH = {"parallelism__mode": "mesh"}
+MICRO_BATCHES = {
+    "micro_batches": 2,
+    "evaluations": {},
+    "ema_decay": None,
+    "swa_start": "3 steps",
+    "swa_every": "2 steps",
+}
+"""And the other average, with batch statistics of its own."""
 MODES: dict[str, dict[str, Any]] = {
     "jit": {},
     "pmap": {
@@ -35,8 +43,8 @@ MODES: dict[str, dict[str, Any]] = {
         "steps_per_call": 5,
         "evaluations__test__batch_size": 7,
     },
-    "jit, micro-batches": {"micro_batches": 2, "evaluations": {}},
-    "pmap, micro-batches": {"micro_batches": 2, "evaluations": {}, "parallelism__mode": "pmap"},
+    "jit, micro-batches": MICRO_BATCHES,
+    "pmap, micro-batches": {**MICRO_BATCHES, "parallelism__mode": "pmap"},
 }
 
 

@@ -327,6 +327,11 @@ TOGETHER = {
         "micro_batches = 3: data.batch_size = 64 is not divisible by it", micro_batches=3
     ),
     "length of training in percent": mistake(
+    "two averages": mistake(
+        'swa_start = "75%": ema_decay = 0.99 averages the parameters already; set one of the two',
+        swa_start="75%",
+        ema_decay=0.99,
+    ),
         'duration = "10%": say of what, such as "20 epochs"', duration="10%"
     ),
     "warm-up longer than training": mistake(
@@ -478,6 +483,11 @@ WITH_DATA = {
         needs_data=True,
     ),
     "too few classes": mistake(
+    "average from the end on": mistake(
+        'swa_start = "100%": 2 steps, not before the end of the training of 2',
+        swa_start="100%",
+        needs_data=True,
+    ),
         "data.source: the labels go from 0 to 9, but the model has objective.model.num_classes = 5",
         objective__model__num_classes=5,
         needs_data=True,
