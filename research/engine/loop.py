@@ -120,7 +120,7 @@ def _train(
         }
 
     actions = make_actions(run, workdir, data_dir, record, checkpoints, extra, watcher)
-    state, step, memory = _begin(run, workdir / "checkpoints")
+    state, step, memory = _begin(run, workdir)
     # Only now: a run whose checkpoints do not fit this config keeps its own.
     _write_run(run, workdir, data_dir, record)
     record.rewind(step)
@@ -272,9 +272,8 @@ def _write_run(run: Prepared, workdir: Path, data_dir: Path, record: Record) -> 
         return
     record.config(to_plain(run.experiment))
     record.environment(data_dir)
-    example = {name: [list(x.shape), x.dtype.name] for name, x in run.example.items()}
     content = {
-        "example": example,
+        "example": run.example_shapes,
         "size": run.dataset.size,
         "steps_per_epoch": run.steps.per_epoch,
         "total_steps": run.steps.total,
@@ -282,12 +281,14 @@ def _write_run(run: Prepared, workdir: Path, data_dir: Path, record: Record) -> 
     write_json(workdir / "data.json", content)
 
 
-def _begin(run: Prepared, folder: Path) -> tuple[TrainState, int, Mapping[str, Any]]:
+def _begin(run: Prepared, workdir: Path) -> tuple[TrainState, int, Mapping[str, Any]]:
     """The state to go on from, its step, and what the run remembers."""
+    folder = workdir / "checkpoints"
     if jax.process_index() == 0:
         clean_up(folder)
     if not list_steps(folder):
         return run.init(), 0, {}
+    run.check_examples(workdir)
     damaged = []
     restored = restore(
         folder, run.restore_target(), on_damage=lambda *defect: damaged.append(defect)

@@ -1,11 +1,11 @@
 """From an experiment to all that training needs: data opened, everything checked, nothing
 compiled."""
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,8 +14,9 @@ from research.data.dataset import Dataset
 from research.data.pipeline import Order
 from research.engine.consistency import check_metric_name, named_metrics
 from research.engine.duration import Steps
-from research.engine.evaluation import Evaluator, fits_on_device, open_dataset
+from research.engine.evaluation import Evaluator, first_batch, fits_on_device, open_dataset
 from research.engine.experiment import Experiment
+from research.engine.files import read_json
 from research.engine.initial import initial_arrays, with_arrays
 from research.engine.objective import HasCheckData
 from research.engine.parallel import Jit, Parallel, Vmap
@@ -23,6 +24,7 @@ from research.engine.parallel_mesh import make_mesh
 from research.engine.parallel_pmap import Pmap
 from research.engine.program import Program, Trial, make_program
 from research.engine.state import TrainState
+from research.engine.traced import told_by_setting
 from research.errors import UserError
 
 
@@ -47,21 +49,31 @@ class Prepared:
         gathered = self.dataset.gather(self.dataset.arrays, indices)
         return {name: np.asarray(x) for name, x in gathered.items()}
 
+    @property
+    def example_shapes(self) -> dict[str, list[Any]]:
+        """Shape and type of every array of those examples, as JSON."""
+        return {name: [list(x.shape), x.dtype.name] for name, x in self.example.items()}
+
+    def check_examples(self, workdir: Path) -> None:
+        """Raises UserError where the run in this folder was trained on examples of other shapes."""
+        trained_on, here = read_json(workdir / "data.json")["example"], self.example_shapes
+        if trained_on != here:
+            raise UserError(
+                f"data.source: gives examples of {_told(here)}; the run in {workdir} was trained "
+                f"on {_told(trained_on)}. Give it the data it had"
+            )
+
     @cached_property
     def _traced_init(self) -> Callable[..., TrainState]:
         """The program's `init`; one object, since JAX traces a function once."""
         return self.program.init
 
     def initial_shapes(self) -> TrainState:
-        """The shapes of one trial's initial state; UserError where a model of ours refuses its
-        settings."""
-        try:
+        """The shapes of one trial's initial state; UserError where a transform or a model of ours
+        refuses its settings or the data."""
+        objective, transforms = self.experiment.objective, self.program.train_transforms
+        with told_by_setting(objective, "data", transforms, self.example):
             return jax.eval_shape(self._traced_init, {}, self.example)
-        except ValueError as error:
-            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-            if not frame.f_globals["__name__"].startswith("research."):
-                raise  # the user's own code, or a library: whoever wrote it needs the traceback
-            raise UserError(f"objective: {error}") from error
 
     def init(self) -> TrainState:
         """The state before the first step, on the devices."""
@@ -105,6 +117,12 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     per_epoch = orders[0].steps_per_epoch
     total = experiment.duration.steps(data.batch_size, per_epoch)
     steps = Steps(total, per_epoch, data.batch_size)
+    start = experiment.swa_start
+    if start is not None and steps(start) >= total > 0:
+        raise UserError(
+            f'swa_start = "{start}": {steps(start)} steps, not before the end of the training of '
+            f"{total}"
+        )
     program = make_program(experiment, steps, parallel.axis_name)
     trial = trial_arrays(experiment)
     evaluators = {
@@ -117,13 +135,13 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     )
     _check_data(prepared)
     _check_names(prepared)
-    start = experiment.swa_start
-    if start is not None and steps(start) >= total > 0:
-        raise UserError(
-            f'swa_start = "{start}": {steps(start)} steps, not before the end of the training of '
-            f"{total}"
-        )
     return prepared
+
+
+def _told(shapes: Mapping[str, list[Any]]) -> str:
+    return ", ".join(
+        f"{name} {tuple(shape[1:])} {dtype}" for name, (shape, dtype) in shapes.items()
+    )
 
 
 def make_parallel(experiment: Experiment) -> Parallel:
@@ -186,7 +204,11 @@ def _check_names(prepared: Prepared) -> None:
     experiment, single = prepared.experiment, prepared.initial_shapes()
     prepared.parallel.logical_shardings(single)
     for name, evaluator in prepared.evaluators.items():
-        known = evaluator.metric_names(single)
+        example = first_batch(evaluator.dataset, 2)
+        with told_by_setting(
+            experiment.objective, f"evaluations.{name}", evaluator.transforms, example
+        ):
+            known = evaluator.metric_names(single)
         for path, metric in named_metrics(experiment).items():
             if metric.partition("/")[0] == name:
                 check_metric_name(path, metric, known)

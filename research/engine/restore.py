@@ -84,6 +84,7 @@ def evaluate_run(
         checkpoints=Checkpoints(),
     )
     run = prepare(wanted, data_dir)
+    run.check_examples(workdir)
     _, restored = load_checkpoint(experiment, workdir, step)
     moment = Moment(restored.step, last=True, state=restored.state)
     with Record(workdir, enabled=False) as record:

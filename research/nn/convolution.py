@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from research.nn import subpixel
 from research.nn.implementation import Implementation, is_fast
+from research.nn.window import check_window
 
 Padding = Literal["SAME", "VALID"] | int | Sequence[int | tuple[int, int]]
 
@@ -52,8 +53,8 @@ class Conv(nn.Module):
     ) -> Float[Array, "*batch_and_space features"]:
         """Convolves; any number of leading batch axes.
 
-        Raises ValueError for sizes below 1, and where the groups do not divide the channels and
-        the features.
+        Raises ValueError for sizes below 1, where the groups do not divide the channels and the
+        features, and where the kernel does not fit into x.
         """
         num_axes, groups, channels = len(self.kernel_size), self.feature_group_count, x.shape[-1]
         if min(self.features, groups, *self.kernel_size) < 1:
@@ -79,12 +80,16 @@ class Conv(nn.Module):
         )
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         batch_shape = x.shape[: x.ndim - num_axes - 1]
+        padding = _pads(self.padding, num_axes)
+        dilation = _each_axis(self.kernel_dilation, num_axes)
+        reach = [(n - 1) * step + 1 for n, step in zip(self.kernel_size, dilation, strict=True)]
+        check_window(x.shape[len(batch_shape) : -1], reach, padding)
         y = convolve(
             x.reshape(-1, *x.shape[len(batch_shape) :]),
             kernel,
             strides=_each_axis(self.strides, num_axes),
-            padding=_pads(self.padding, num_axes),
-            kernel_dilation=_each_axis(self.kernel_dilation, num_axes),
+            padding=padding,
+            kernel_dilation=dilation,
             groups=groups,
             implementation=self.implementation,
         )

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from research.nn.implementation import Implementation, is_fast
+from research.nn.window import check_window
 
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
@@ -29,9 +30,10 @@ def max_pool(
 ) -> Float[Array, "*batch_and_pooled channels"]:
     """The maximum of each window; `strides` default to `window`, padding is -inf.
 
-    A window that holds NaN gives NaN.
+    A window that holds NaN gives NaN. Raises ValueError where no window fits.
     """
     strides = tuple(window if strides is None else strides)
+    _check(x, window, strides, padding)
     if not is_fast(implementation):
         return nn.max_pool(x, tuple(window), strides, padding)
     return _fold(_pad(x, window, strides, padding, -jnp.inf), window, strides, _first_maximum)
@@ -47,9 +49,11 @@ def avg_pool(
 ) -> Float[Array, "*batch_and_pooled channels"]:
     """The mean of each window; `strides` default to `window`, padding is 0.
 
-    With `count_include_pad=False` the mean is over the elements that are not padding.
+    With `count_include_pad=False` the mean is over the elements that are not padding. Raises
+    ValueError where no window fits.
     """
     strides = tuple(window if strides is None else strides)
+    _check(x, window, strides, padding)
     if not is_fast(implementation):
         return nn.avg_pool(x, tuple(window), strides, padding, count_include_pad)
     total = _fold(_pad(x, window, strides, padding, 0.0), window, strides, jnp.add)
@@ -96,14 +100,18 @@ def _first_maximum(first: Array, second: Array) -> Array:
     return jnp.where((first >= second) | jnp.isnan(first), first, second)
 
 
-def _pad(
-    x: Array, window: Sequence[int], strides: Sequence[int], padding: Padding, value: float
-) -> Array:
+def _check(x: Array, window: Sequence[int], strides: Sequence[int], padding: Padding) -> None:
     if not len(window) == len(strides) < x.ndim:
         raise ValueError(
             f"window {tuple(window)} and strides {tuple(strides)} must have one entry for each "
             f"spatial axis of x, which has shape {x.shape}"
         )
+    check_window(x.shape[-1 - len(window) : -1], window, padding)
+
+
+def _pad(
+    x: Array, window: Sequence[int], strides: Sequence[int], padding: Padding, value: float
+) -> Array:
     if isinstance(padding, str):
         space = x.shape[-1 - len(window) : -1]
         padding = jax.lax.padtype_to_pads(space, window, strides, padding)
@@ -130,8 +138,6 @@ def _fold_axis(
     x: Array, axis: int, window: int, stride: int, combine: Callable[[Array, Array], Array]
 ) -> Array:
     num_windows = (x.shape[axis] - window) // stride + 1
-    if num_windows < 1:
-        raise ValueError(f"a window of {window} is larger than axis {axis} of {x.shape}")
     if window == stride:  # a reshape transposes to a cheaper gradient than strided slices
         x = jax.lax.slice_in_dim(x, 0, num_windows * window, axis=axis)
         x = x.reshape(*x.shape[:axis], num_windows, window, *x.shape[axis + 1 :])

@@ -10,6 +10,7 @@ from research.nn.dropout import Dropout
 from research.nn.mlp import MLP
 from research.nn.remat import apply_block
 from research.nn.stochastic_depth import StochasticDepth
+from research.vision.patches import check_patches
 
 # Features, layers, hidden units over tokens and over channels: table 1.
 _VARIANTS = {
@@ -57,6 +58,7 @@ class Mixer(nn.Module):
         """The patches as they enter, `embedding`, and behind every block: `block_0`, …"""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features, num_layers, tokens_dim, channels_dim = _VARIANTS[self.variant]
+        check_patches(images.shape, self.patch_size)
         size = (self.patch_size, self.patch_size)
         x = Conv(features, size, self.patch_size, padding="VALID", name="patch_embed", **types)(
             images

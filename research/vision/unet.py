@@ -59,7 +59,7 @@ class UNet(nn.Module):
                 if x.shape[1] % 2 or x.shape[2] % 2:
                     size = "×".join(map(str, x.shape[1:3]))
                     raise ValueError(
-                        f"UNet: level {level - 1} has {size} maps, which cannot be halved; with "
+                        f"level {level - 1} has {size} maps, which cannot be halved; with "
                         f"images of {'×'.join(map(str, images.shape[1:3]))} pixels take another "
                         "size or fewer channels, or padding='SAME'"
                     )

@@ -11,6 +11,7 @@ from research.nn.attention import AttentionImplementation
 from research.nn.convolution import Conv
 from research.nn.dropout import Dropout
 from research.nn.transformer import Transformer
+from research.vision.patches import check_patches
 
 # Features, layers, heads: table 1, and Touvron et al. 2021 for the smaller ones.
 _VARIANTS = {
@@ -111,7 +112,11 @@ class ViT(nn.Module):
 
     @nn.compact
     def _tokens(self, images: Array, train: bool) -> Array:
-        """Patches in rows, the class token before them, positions added."""
+        """Patches in rows, the class token before them, positions added.
+
+        Raises ValueError where the patches do not cover the images.
+        """
+        check_patches(images.shape, self.patch_size)
         x = self.patch_embed(images)
         rows, columns, features = x.shape[1:]
         x = x.reshape(x.shape[0], rows * columns, features)

@@ -101,7 +101,7 @@ def fit(
             found[entry.path] = ours.astype(_dtype(target, model))
         elif entry.path not in free:
             shapes = [arrays[name].shape for name in entry.names]
-            mismatch.misshapen(entry, shapes, target.shape)
+            mismatch.misshapen(entry, shapes, None if ours is None else ours.shape, target.shape)
     for name in _unexpected(model, arrays, used, chosen, expected):
         mismatch.unexpected(name, arrays[name].shape)
     mismatch.raise_if_any(

@@ -17,15 +17,25 @@ class Mismatch:
     path: FilePath
     naming: str
     rows: list[tuple[str, str, str]] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
 
     def missing(self, path: Path, names: Sequence[str], shape: Shape) -> None:
         """One of ours whose arrays the file does not have."""
         self.rows.append(("missing", ", ".join(names), _told(path, shape)))
 
-    def misshapen(self, entry: Entry, shapes: Sequence[Shape], shape: Shape) -> None:
-        """One of ours whose arrays in the file have another shape."""
+    def misshapen(
+        self, entry: Entry, shapes: Sequence[Shape], found: Shape | None, shape: Shape
+    ) -> None:
+        """One of ours whose arrays in the file have other `shapes`, or, in our layout, the shape
+        `found`."""
         names = ", ".join(f"{n} {_shape(s)}" for n, s in zip(entry.names, shapes, strict=True))
         self.rows.append(("shape", names, _told(entry.path, shape)))
+        if found is not None and len(found) == 4 and _others(found) == _others(shape):
+            self.channels.append(
+                f"Its first convolution is for images of {found[-2]} channel(s), the images here "
+                f"have {shape[-2]}: take images of {found[-2]}, or, in init_from, leave = "
+                f'("{"/".join(entry.path)}",).'
+            )
 
     def unexpected(self, name: str, shape: Shape) -> None:
         """An array of the file that is none of ours."""
@@ -35,6 +45,8 @@ class Mismatch:
         """Raises UserError with all of it."""
         if not self.rows:
             return
+        if len(self.rows) == len(self.channels) == 1:
+            hint = self.channels[0]
         counts = {kind: sum(row[0] == kind for row in self.rows) for kind, *_ in self.rows}
         told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         rows = [("", "in the file", "in the model"), *self.rows]
@@ -47,6 +59,11 @@ class Mismatch:
             f"{self.path}: does not fit the model, read by the names of {self.naming}: {told}\n"
             f"{table}\n{hint}"
         )
+
+
+def _others(kernel: Shape) -> Shape:
+    """All but the number of channels that a convolution's kernel takes."""
+    return (*kernel[:-2], kernel[-1])
 
 
 def _told(path: Path, shape: Shape) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
-from research import train
+from research import evaluate, train
 from tests.commands import Ended, run_command
 
 ROOT = Path(__file__).parents[2]
@@ -326,12 +327,12 @@ TOGETHER = {
     "micro-batches": mistake(
         "micro_batches = 3: data.batch_size = 64 is not divisible by it", micro_batches=3
     ),
-    "length of training in percent": mistake(
     "two averages": mistake(
         'swa_start = "75%": ema_decay = 0.99 averages the parameters already; set one of the two',
         swa_start="75%",
         ema_decay=0.99,
     ),
+    "length of training in percent": mistake(
         'duration = "10%": say of what, such as "20 epochs"', duration="10%"
     ),
     "warm-up longer than training": mistake(
@@ -482,18 +483,48 @@ WITH_DATA = {
         optimizer__schedule={"warmup": "1 epochs"},
         needs_data=True,
     ),
-    "too few classes": mistake(
     "average from the end on": mistake(
         'swa_start = "100%": 2 steps, not before the end of the training of 2',
         swa_start="100%",
         needs_data=True,
     ),
+    "too few classes": mistake(
         "data.source: the labels go from 0 to 9, but the model has objective.model.num_classes = 5",
         objective__model__num_classes=5,
         needs_data=True,
     ),
+    "images smaller than the network": mistake(
+        "objective.model: vision.LeNet: a window of 5×5 does not fit into maps of 2×2: the input "
+        "is too small for this network",
+        "data.augment.Resize",
+        "after its transforms, an example of data has image (8, 8, 1) uint8",
+        objective__model__padding=("VALID", "VALID"),
+        objective__model__kernel_size=5,
+        needs_data=True,
+    ),
+    "patches that do not cover the images": mistake(
+        "objective.model: vision.ViT: patch_size = 16 must divide the sides of the images, 8×8",
+        objective__model={"name": "vision.ViT", "num_classes": 10, "variant": "tiny"},
+        needs_data=True,
+    ),
+    "means of other channels": mistake(
+        "data.transforms.1: Normalize.mean has 3 value(s), the image has 1 channel(s)",
+        data__transforms=(
+            {"name": "data.augment.ToFloat"},
+            {"name": "data.augment.Normalize", "mean": (0.5,) * 3, "std": (0.2,) * 3},
+        ),
+        needs_data=True,
+    ),
+    "colour of grey images": mistake(
+        "evaluations.test.transforms.1: RandomGrayscale removes colour and takes RGB images, got 1",
+        evaluations__test__transforms=(
+            {"name": "data.augment.ToFloat"},
+            {"name": "data.augment.RandomGrayscale"},
+        ),
+        needs_data=True,
+    ),
     "a size of the model below 1": mistake(
-        "objective: features=-1, kernel_size=(5, 5)",
+        "objective.model: vision.LeNet: features=-1, kernel_size=(5, 5)",
         objective__model__channels=(-1, 8),
         needs_data=True,
     ),
@@ -638,6 +669,82 @@ def test_mistakes_end_with_code_2_and_are_named(
     refused(ended, *one.words)
     assert compilations == []
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def arrays(**files: str) -> dict[str, Any]:
+    """A source of arrays in files of these names."""
+    return {
+        "name": "data.sources.Arrays",
+        "files": {name: f"{file}.npy" for name, file in files.items()},
+    }
+
+
+UNFIT_DATA = {
+    "pixels": mistake(
+        "data.source: image 7 has pixels that are NaN or infinite",
+        data__source=arrays(image="broken", label="label"),
+    ),
+    "labels": mistake(
+        "data.source: the labels go from 0 to 12, but the model has",
+        "the first that is no class is that of example 9",
+        data__source=arrays(image="grey", label="high"),
+    ),
+    "evaluation of other channels": mistake(
+        "evaluations.test: its examples do not fit the parameters: ",
+        'parameter "kernel" in "/conv_0"',
+        "an example of evaluations.test has image (8, 8, 3) uint8",
+        data__source=arrays(image="grey", label="label"),
+        evaluations__test__source=arrays(image="colour", label="label"),
+    ),
+    "a picture that is none": mistake(
+        "cat/0.png",
+        'on_corrupt = "skip"',
+        data__source={"name": "data.sources.ImageFolder", "folder": "pictures", "size": 8},
+    ),
+}
+
+
+def write_data(folder: Path, channels: int = 1) -> None:
+    """Files of twenty examples, good and bad."""
+    grey, label = np.zeros((20, 8, 8, channels), np.uint8), np.arange(20) % 10
+    broken, high = grey.astype(np.float32), label.copy()
+    broken[7, 1, 2], high[9] = np.nan, 12
+    files = {"grey": grey, "colour": grey.repeat(3, -1), "label": label}
+    (folder / "pictures" / "cat").mkdir(parents=True, exist_ok=True)
+    (folder / "pictures" / "cat" / "0.png").write_bytes(b"no picture")
+    for name, array in (files | {"broken": broken, "high": high}).items():
+        np.save(folder / f"{name}.npy", array)
+
+
+@pytest.mark.parametrize("one", UNFIT_DATA.values(), ids=UNFIT_DATA.keys())
+def test_data_that_do_not_fit(
+    one: Mistake, tmp_path: Path, capsys: pytest.CaptureFixture[str], compilations: list[str]
+) -> None:
+    write_data(tmp_path)
+    file = write_config(tmp_path, {**one.settings, "data.batch_size": 8})
+    places = ["--workdir", tmp_path / "run", "--data_dir", tmp_path]
+    refused(run_command(train.run, ["--config", file, *places], capsys), *one.words)
+    assert compilations == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_is_not_given_data_of_other_shapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path)
+    source = arrays(image="grey", label="label")
+    settings = {"data.source": source, "data.batch_size": 8, "evaluations": {}}
+    file = write_config(tmp_path, {**settings, "duration": "0 steps"})
+    run, data = ["--workdir", tmp_path / "run"], ["--data_dir", tmp_path]
+    ended = run_command(train.run, ["--config", file, *run, *data], capsys)
+    assert ended.code == 0, ended.stderr
+    write_data(tmp_path, channels=3)
+    for command, flags in ((train.run, ["--config", file]), (evaluate.run, [])):
+        refused(
+            run_command(command, [*flags, *run, *data], capsys),
+            "data.source: gives examples of image (8, 8, 3) uint8, label () int32",
+            "was trained on image (8, 8, 1) uint8, label () int32",
+        )
 
 
 @dataclass(frozen=True)

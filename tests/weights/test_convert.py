@@ -71,7 +71,7 @@ def test_what_is_written_is_read_back_bit_for_bit(name, naming, monkeypatch):
     monkeypatch.setattr(convert, "write_arrays", files.__setitem__)
     monkeypatch.setattr(convert, "read_arrays", files.__getitem__)
     model = MODELS[name]
-    shape = {"LeNet": (28, 28, 1), "InceptionV3": (160, 160, 3)}.get(name, (64, 64, 3))
+    shape = {"LeNet": (28, 28, 1), "InceptionV3": (299, 299, 3)}.get(name, (64, 64, 3))
     variables = numbers(model, shape)
     path = Path("weights.safetensors")
     save(path, model, variables, naming=naming)

@@ -100,6 +100,22 @@ def test_starts_from_published_weights_and_goes_on_without_them(tmp_path, capsys
     assert list_steps(tmp_path / "run" / "checkpoints") == (0,)
 
 
+def test_published_weights_for_colour_are_not_for_grey(tmp_path):
+    model = vision.CifarResNet(num_classes=10, depth=8, channels=4)
+    path = tmp_path / "resnet.safetensors"
+    save(path, model, numbers(model, (8, 8, 3)))
+    plain = {"name": "vision.CifarResNet", "depth": 8, "channels": 4, "num_classes": 10}
+    given = start(path, tmp_path / "run", tmp_path, objective__model=plain)
+    given = [flag for flag in given if not flag.startswith("--config.objective.model.")]
+    told = (
+        r"images of 3 channel\(s\), the images here have 1: .* leave = \(\"params/stem/conv/kernel"
+    )
+    with pytest.raises(UserError, match=told):
+        train.run(given)
+    leave = "--config.init_from.leave=('params/stem/conv/kernel',)"
+    assert train.run([*given, leave]) == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
