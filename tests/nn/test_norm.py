@@ -30,6 +30,11 @@ def test_is_flax_batch_norm():
     np.testing.assert_allclose(
         got[1]["batch_stats"]["mean"], 0.1 * x.mean((0, 1)), rtol=1e-5, atol=1e-6
     )
+    np.testing.assert_allclose(
+        got[1]["batch_stats"]["var"], 0.9 + 0.1 * x.var((0, 1)), rtol=1e-5, err_msg="biased"
+    )
+    np.testing.assert_allclose(got[0].mean((0, 1)), np.zeros(5), atol=1e-5)
+    np.testing.assert_allclose(got[0].std((0, 1)), np.ones(5), rtol=1e-4)
 
 
 def test_paths_in_a_model_are_flax_paths():
