@@ -96,7 +96,8 @@ class Optimizer:
     )
     layers: tuple[str, ...] = setting(
         "layer_decay: regexes of the layers' parameters, from input to output; one with a group "
-        r'of digits, such as "transformer/block_(\d+)/.*", is a layer for every number.',
+        r'of digits, such as "transformer/block_(\d+)/.*", is a layer for every number, scanned or '
+        "not.",
         (),
     )
     freeze: tuple[str, ...] = setting("Regexes of parameters that are not trained.", ())

@@ -183,5 +183,7 @@ def _weight_decay(weight_decay: Any, multipliers: Any) -> optax.GradientTransfor
 
 def _scale_each(multipliers: Any) -> optax.GradientTransformation:
     return optax.stateless(
-        lambda updates, _: jax.tree.map(lambda u, multiplier: u * multiplier, updates, multipliers)
+        lambda updates, _: jax.tree.map(
+            lambda u, multiplier: u * jax.numpy.asarray(multiplier, u.dtype), updates, multipliers
+        )
     )

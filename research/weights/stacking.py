@@ -1,10 +1,10 @@
 """Variables of scanned layers as those of layers side by side, and back."""
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
+from research.engine.stacking import layer_paths
 from research.weights.entries import Path
 
 Flat = dict[Path, np.ndarray]
@@ -15,12 +15,8 @@ def unstacked(arrays: Mapping[Path, np.ndarray]) -> Flat:
     `block_0`, `block_1`, … or `stage_0_block_0`, …"""
     flat: Flat = {}
     for path, array in arrays.items():
-        place = _place(path)
-        if place is None:
-            flat[path] = array
-            continue
-        for i in range(array.shape[0]):
-            flat[_with_index(path, place, i)] = array[i]
+        layers = _layers(path, array)
+        flat |= dict(zip(layers, array, strict=True)) if layers else {path: array}
     return flat
 
 
@@ -28,20 +24,11 @@ def stacked(arrays: Mapping[Path, np.ndarray], like: Mapping[Path, np.ndarray]) 
     """The inverse: arrays with the paths of `like`."""
     flat: Flat = {}
     for path, target in like.items():
-        place = _place(path)
-        flat[path] = (
-            arrays[path]
-            if place is None
-            else np.stack([arrays[_with_index(path, place, i)] for i in range(target.shape[0])])
-        )
+        layers = _layers(path, target)
+        flat[path] = np.stack([arrays[layer] for layer in layers]) if layers else arrays[path]
     return flat
 
 
-def _place(path: Path) -> int | None:
-    """Where a path names scanned blocks."""
-    found = [i for i, part in enumerate(path) if re.fullmatch(r"(\w+_)?blocks", part)]
-    return found[0] if found else None
-
-
-def _with_index(path: Path, place: int, index: int) -> Path:
-    return (*path[:place], f"{path[place][:-1]}_{index}", *path[place + 1 :])
+def _layers(path: Path, array: np.ndarray) -> list[Path]:
+    """The paths of the layers in a stacked array; none of another."""
+    return layer_paths(path, array.shape[0] if array.ndim else 0)
