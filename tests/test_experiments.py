@@ -11,6 +11,7 @@ import pytest
 from research import evaluate, generate, preview
 from research.engine import config as configs
 from research.engine import cost, prepare
+from research.vision import convnext, efficientnet, mobilenet_v3, resnet, vit
 from tests import golden, processes, shared
 from tests.random_variables import random_arrays
 from tests.shrink import ONE_STEP, SHRUNK, arguments, config_files
@@ -47,8 +48,19 @@ def test_config_runs(config, tmp_path, shared_dir, capsys):
         assert list(output.iterdir())
 
 
+@pytest.fixture
+def shallow(monkeypatch):
+    """The large configs' models with one block of each kind, or two: compiling takes most of a
+    test's time, and no setting makes these models smaller."""
+    monkeypatch.setitem(resnet._DEPTHS, 50, (1, 1, 1, 1))
+    monkeypatch.setitem(efficientnet._VARIANTS, "b0", (0.25, 0.25, 0.2))
+    monkeypatch.setitem(vit._VARIANTS, "small", (32, 2, 2))
+    monkeypatch.setitem(mobilenet_v3._BLOCKS, "large", mobilenet_v3._BLOCKS["large"][::3])
+    monkeypatch.setitem(convnext._VARIANTS, "tiny", ((1, 1, 1, 1), 8))
+
+
 @pytest.mark.parametrize("config", sorted(ONE_STEP))
-@pytest.mark.usefixtures("quickly_traced")
+@pytest.mark.usefixtures("quickly_traced", "shallow")
 def test_large_config_takes_a_step(config, tmp_path, shared_dir):
     file, *settings = arguments(config, tmp_path, shared.small_data(shared_dir))
     file = file.removeprefix("--config=")
