@@ -12,8 +12,13 @@ import numpy as np
 
 
 def random_variables(init: Callable[..., Any], *args: Any) -> Any:
-    """What `init(key, *args)` returns in structure, shapes and dtypes: kernels at LeCun's scale,
-    scales and variances around 1, biases and means around 0, but none of them there."""
+    """What `init(key, *args)` returns in structure, shapes and dtypes, as `random_arrays`."""
+    return random_arrays(jax.eval_shape(init, jax.random.key(0), *args))
+
+
+def random_arrays(shapes: Any) -> Any:
+    """Variables of these shapes: kernels at LeCun's scale, scales and variances around 1, biases
+    and means around 0, but none of them there."""
     generator = np.random.default_rng(0)
 
     def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -27,7 +32,7 @@ def random_variables(init: Callable[..., Any], *args: Any) -> Any:
             values = values / math.sqrt(math.prod(leaf.shape[:-1]))
         return jnp.asarray(values, leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(init, jax.random.key(0), *args))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def num_params(model: Any, shape: tuple[int, ...]) -> int:

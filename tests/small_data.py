@@ -1,8 +1,11 @@
-"""Small data sets in the layout of the real ones, made from what scikit-learn bundles."""
+"""Small data sets in the layout of the real ones."""
 
 import gzip
+import io
+import json
 import lzma
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ WORDS = "To be, or not to be: that is the question. ROMEO: O, she doth teach the
 
 def write_small_data(folder: Path) -> Path:
     """Writes `mnist/` (512 + 128 digits of 28×28), `cifar10/` (5 · 64 + 64 digits of 32×32 in
-    colour) and `tinyshakespeare/`; returns the folder."""
+    colour), `tinyshakespeare/` and `tfds/imagenet2012/`; returns the folder."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -38,4 +41,73 @@ def write_small_data(folder: Path) -> Path:
     text = " ".join(words[i] for i in generator.integers(len(words), size=3000))
     (folder / "tinyshakespeare").mkdir()
     (folder / "tinyshakespeare" / "input.txt").write_text(text)
+    write_imagenet(folder / "tfds")
     return folder
+
+
+def write_imagenet(folder: Path, num_train: int = 48, num_validation: int = 20) -> None:
+    """Pictures of 10 classes and of all shapes, as TFDS has those of ImageNet."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+
+    def picture(label: int) -> tuple[np.ndarray, int]:
+        # Patches of colour around that of the class, of 3 by 3 to 6 by 6.
+        patches = 25 * label + generator.integers(0, 25, (*generator.integers(3, 7, 2), 3))
+        size = tuple(int(side) for side in generator.integers(36, 72, 2))
+        return np.asarray(Image.fromarray(patches.astype(np.uint8)).resize(size)), label
+
+    counts = {"train": num_train, "validation": num_validation}
+    splits = {name: [picture(i % 10) for i in range(count)] for name, count in counts.items()}
+    write_tfds(folder, "imagenet2012", splits, num_classes=10, encoding="JPEG")
+
+
+def write_tfds(
+    folder: Path,
+    name: str,
+    splits: Mapping[str, Sequence[tuple[np.ndarray, int]]],
+    num_classes: int,
+    encoding: str = "PNG",
+) -> None:
+    """Writes pictures (height, width[, 3]) and labels as TFDS prepares them, without TensorFlow."""
+    import tensorflow_datasets as tfds
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from PIL import Image
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    root = folder / name / "1.0.0"
+    root.mkdir(parents=True)
+    first, _ = next(iter(splits.values()))[0]
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 1 if first.ndim == 2 else 3)),
+            "label": tfds.features.ClassLabel(num_classes=num_classes),
+        }
+    )
+    (root / "features.json").write_text(json.dumps(features.to_json()))
+    for split, examples in splits.items():
+        path = root / f"{name}-{split}.array_record-00000-of-00001"
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for pixels, label in examples:
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, encoding)
+            example = tf_example_pb2.Example()
+            example.features.feature["image"].bytes_list.value.append(file.getvalue())
+            example.features.feature["label"].int64_list.value.append(label)
+            writer.write(example.SerializeToString())
+        writer.close()
+    info = {
+        "name": name,
+        "version": "1.0.0",
+        "fileFormat": "array_record",
+        "splits": [
+            {
+                "name": split,
+                "shardLengths": [str(len(examples))],
+                "numBytes": "1000",
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            }
+            for split, examples in splits.items()
+        ],
+    }
+    (root / "dataset_info.json").write_text(json.dumps(info))

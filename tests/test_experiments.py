@@ -3,16 +3,30 @@
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from research import evaluate, generate, preview
 from research.engine import config as configs
+from research.engine import cost, prepare
+from research.vision import convnext, efficientnet, mobilenet, mobilenet_v3, resnet, vgg, vit
 from tests import golden, processes, shared
-from tests.shrink import BUILT_ON, EXPERIMENTS, SAME_BUT_DEEPER, SHRUNK, arguments, config_files
+from tests.random_variables import random_arrays
+from tests.shrink import (
+    BUILT_ON,
+    EXPERIMENTS,
+    ONE_STEP,
+    SAME_BUT_DEEPER,
+    SHRUNK,
+    arguments,
+    config_files,
+)
 
 
 def test_every_config_is_tested():
-    missing = set(config_files()) - set(SHRUNK) - set(SAME_BUT_DEEPER)
+    missing = set(config_files()) - set(SHRUNK | ONE_STEP) - set(SAME_BUT_DEEPER)
     assert not missing, f"add an entry to SHRUNK in tests/shrink.py for {sorted(missing)}"
 
 
@@ -46,6 +60,65 @@ def test_config_runs(config, tmp_path, shared_dir, capsys):
     if config.startswith(("sequence", "generative")):
         assert generate.run([f"--workdir={workdir}", f"--output={output}"]) == 0
         assert list(output.iterdir())
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """The large configs' models with one block of each kind, or two: compiling takes most of a
+    test's time, and no setting makes these models smaller."""
+    monkeypatch.setitem(resnet._DEPTHS, 50, (1, 1, 1, 1))
+    monkeypatch.setitem(efficientnet._VARIANTS, "b0", (0.25, 0.25, 0.2))
+    for variant in ("tiny", "small"):
+        monkeypatch.setitem(vit._VARIANTS, variant, (32, 2, 2))
+    monkeypatch.setattr(vgg, "_CHANNELS", (4, 4, 4, 4, 4))
+    monkeypatch.setattr(mobilenet, "_V2", ((6, 8, 1, 1), (6, 8, 2, 2)))
+    monkeypatch.setitem(mobilenet_v3._BLOCKS, "large", mobilenet_v3._BLOCKS["large"][::3])
+    monkeypatch.setitem(convnext._VARIANTS, "tiny", ((1, 1, 1, 1), 8))
+
+
+@pytest.mark.parametrize("config", sorted(ONE_STEP))
+@pytest.mark.usefixtures("quickly_traced", "shallow")
+def test_large_config_takes_a_step(config, tmp_path, shared_dir):
+    file, *settings = arguments(config, tmp_path, shared.small_data(shared_dir))
+    file = file.removeprefix("--config=")
+    as_written = configs.load(file)
+    assert as_written.reference is not None
+    overrides = [
+        tuple(setting.removeprefix("--config.").split("=", 1))
+        for setting in settings
+        if setting.startswith("--config.")
+    ]
+    # Also traces evaluation, and checks that it measures the reference's metric.
+    prepared = prepare.prepare(configs.load(file, overrides), shared.small_data(shared_dir))
+    state = prepared.parallel.from_logical(random_state(prepared.initial_shapes()))
+    names = ("params", "collections", "ema")
+    before = {name: jax.tree.map(np.array, getattr(state, name)) for name in names}
+    train, given = cost.training_call(prepared, state)
+    after, metrics = train(state, *given)
+    assert int(after.step) == 1
+    for tree in (metrics, after.params, after.collections, after.opt_state, after.ema):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+    for name in names:
+        pairs = zip(
+            jax.tree.leaves(before[name]), jax.tree.leaves(getattr(after, name)), strict=True
+        )
+        moved = [(old != np.asarray(new)).any() for old, new in pairs]
+        assert not moved or np.mean(moved) > 0.9, f"most of {name} has not changed"
+
+
+def random_state(shapes):
+    """A state that costs no compilation; its optimizer is at its start."""
+
+    def empty(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key(0) if is_key else jnp.zeros(leaf.shape, leaf.dtype)
+
+    params = random_arrays(shapes.params)
+    return jax.tree.map(empty, shapes).replace(
+        params=params,
+        collections=random_arrays(shapes.collections),
+        ema=None if shapes.ema is None else jax.tree.map(jnp.copy, params),
+    )
 
 
 @pytest.mark.parametrize("config", ["vision/lenet_digits.py", "generative/vae_mnist.py"])

@@ -18,7 +18,7 @@ from research.engine.objective import InitialVariables, Objective, Probe
 class Schedule:
     """How the learning rate goes, as a multiple of its peak."""
 
-    name: Literal["constant", "step", "cosine", "linear", "rsqrt"] = setting(
+    name: Literal["constant", "step", "exponential", "cosine", "linear", "rsqrt"] = setting(
         "Shape after the warm-up.", "constant"
     )
     warmup: Duration = setting(
@@ -28,7 +28,12 @@ class Schedule:
         "cosine, linear: the end, as a share of the peak.", 0.0, at_least=0.0, at_most=1.0
     )
     boundaries: tuple[Duration, ...] = setting("step: where the learning rate drops.", ())
-    factor: float = setting("step: what it is multiplied by at each boundary.", 0.1, above=0.0)
+    factor: float = setting(
+        "step, exponential: what it is multiplied by at each boundary.", 0.1, above=0.0
+    )
+    every: Duration = setting(
+        "exponential: a boundary is at every multiple of this.", Duration(1, "epochs"), above=0
+    )
     timescale: Duration = setting(
         "rsqrt: after this the learning rate falls as 1/sqrt(step).",
         Duration(10_000, "steps"),

@@ -105,6 +105,11 @@ def _after_warmup(schedule: Schedule, peak: Any, steps: Steps, warmup: int) -> o
         case "step":
             drops = {steps(boundary) - warmup: schedule.factor for boundary in schedule.boundaries}
             return optax.piecewise_constant_schedule(peak, drops)
+        case "exponential":
+            fall = optax.exponential_decay(
+                peak, steps(schedule.every), schedule.factor, staircase=True
+            )
+            return lambda count: fall(count + warmup)
         case "rsqrt":
             # big_vision's form: flat up to the timescale, continuous there, then 1/sqrt(step).
             timescale = steps(schedule.timescale)

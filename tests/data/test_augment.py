@@ -22,6 +22,8 @@ RANDOM = {
     "GaussianNoise": augment.GaussianNoise(0.1),
     "Cutout": augment.Cutout(3),
     "Solarize": augment.Solarize(0.5),
+    "RandAugment": augment.RandAugment(2, 9.0),
+    "RandomErasing": augment.RandomErasing(0.5),
     "Binarize": augment.Binarize("stochastic"),
 }
 MIXING = {"Mixup": augment.Mixup(1.0, 4), "CutMix": augment.CutMix(1.0, 4)}
@@ -146,6 +148,11 @@ def test_apply_transforms_goes_in_order_with_a_key_each():
         (lambda: augment.RandomAffine(shear=90.0), "shear must be in"),
         (lambda: augment.Mixup(0.0, 10), "alpha must be above 0"),
         (lambda: augment.CutMix(1.0, 1), "num_classes must be at least 2"),
+        (lambda: augment.RandAugment(0), "num_ops must be at least 1"),
+        (lambda: augment.RandAugment(magnitude=11.0), r"magnitude must be in \[0.0, 10.0\]"),
+        (lambda: augment.RandAugment(fill=128.0), r"fill must be in \[0.0, 1.0\]"),
+        (lambda: augment.RandomErasing(scale=(0.4, 0.2)), "scale must be .smallest, largest."),
+        (lambda: augment.RandomErasing(fill="pixel"), "fill must be a number or .noise."),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):
@@ -160,6 +167,7 @@ def test_settings_out_of_range_are_refused(make, message):
         (augment.RandomGrayscale(), jnp.zeros((2, 4, 4, 1)), "takes RGB images, got 1 channel"),
         (augment.ColorJitter(hue=0.1), jnp.zeros((2, 4, 4, 1)), "takes RGB images"),
         (augment.GaussianNoise(0.1), jnp.zeros((2, 4, 4, 1), jnp.uint8), "ToFloat before it"),
+        (augment.RandAugment(), jnp.zeros((2, 4, 4, 2)), "takes RGB images, got 2 channel"),
         (augment.ToFloat(), jnp.zeros((2, 4, 4, 1), jnp.int32), "got int32"),
         (augment.RandomFlip(), jnp.zeros((4, 4, 1)), "batch, height, width, channels"),
         (augment.Pad((3, 8)), jnp.zeros((2, 4, 4, 1)), "smaller than the image"),

@@ -100,3 +100,27 @@ def test_cutmix_takes_integers_and_keeps_them():
     assert out["image"].dtype == jnp.uint8
     with pytest.raises(ValueError, match="ToFloat"):
         jax.eval_shape(augment.Mixup(1.0, 4), key, batch)
+
+
+def test_random_choice_takes_one_transform_for_the_whole_batch():
+    batch = batch_of()
+    choice = jax.jit(
+        augment.RandomChoice((augment.Mixup(1.0, CLASSES), augment.CutMix(1.0, CLASSES)))
+    )
+    pasted = []
+    for seed in range(40):
+        out = apply(choice, batch, seed)
+        whole = np.isclose(out["image"], np.round(out["image"]), atol=1e-4).all((1, 2, 3))
+        # Images are blended into levels between, unless both are of one class; or pasted.
+        pasted.append(whole.all())
+        assert pasted[-1] or whole.mean() < 0.5
+        np.testing.assert_allclose(out["label_probs"].sum(-1), 1.0, rtol=1e-5)
+    assert 8 < sum(pasted) < 32
+
+
+def test_random_choice_of_what_does_not_fit_together_is_refused():
+    choice = augment.RandomChoice((augment.Mixup(1.0, CLASSES), augment.ToFloat()))
+    with pytest.raises(TypeError, match="label_probs"):
+        jax.eval_shape(choice, jax.random.key(0), batch_of())
+    with pytest.raises(ValueError, match="number of transforms must be at least 1"):
+        augment.RandomChoice(())

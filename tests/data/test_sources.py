@@ -30,6 +30,7 @@ from research.data.sources import (
 )
 from research.data.tokenizers import Byte, Char, Word
 from research.errors import UserError
+from tests.small_data import write_tfds
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
 LABELS = np.asarray([3, 1, 4, 1, 5], np.uint8)
@@ -409,6 +410,17 @@ def test_image_folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(source.open(tmp_path).arrays["image"], dataset.arrays["image"])
 
 
+def test_stretched_pictures_come_whole_and_with_their_proportions(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "pictures")
+    batch = batch_of(ImageFolder("pictures", 8, resize="stretch").open(tmp_path), [0, 2])
+    assert batch["image"].shape == (2, 8, 8, 3)
+    assert batch["image"][0, 4, :, 0].tolist()[::7] == [0, 0], "the margins are there"
+    assert batch["aspect_ratio"].tolist() == [3.0, 3.0]
+    assert batch["aspect_ratio"].dtype == np.float32
+    with pytest.raises(UserError, match=r'resize must be "crop" or "stretch"'):
+        ImageFolder("pictures", 8, resize="pad")  # type: ignore[arg-type]
+
+
 def test_image_folder_classes_and_grey(tmp_path: Path) -> None:
     make_pictures(tmp_path / "pictures")
     dataset = ImageFolder("pictures", 4, classes=("dog", "cat"), channels=1).open(tmp_path)
@@ -462,38 +474,10 @@ def test_folder_without_pictures(tmp_path: Path) -> None:
 
 
 def make_tfds(folder: Path, sizes: list[int]) -> None:
-    """A data set as TFDS prepares it, written without TensorFlow: square pictures of value 10 i."""
-    import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordWriter
-    from PIL import Image
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    root = folder / "tiny" / "1.0.0"
-    root.mkdir(parents=True)
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(None, None, 1)),
-            "label": tfds.features.ClassLabel(num_classes=3),
-        }
-    )
-    (root / "features.json").write_text(json.dumps(features.to_json()))
-    writer = ArrayRecordWriter(str(root / "tiny-train.array_record-00000-of-00001"), "group_size:1")
-    for number, size in enumerate(sizes):
-        file = io.BytesIO()
-        Image.fromarray(np.full((size, size), 10 * number, np.uint8)).save(file, "PNG")
-        example = tf_example_pb2.Example()
-        example.features.feature["image"].bytes_list.value.append(file.getvalue())
-        example.features.feature["label"].int64_list.value.append(number % 3)
-        writer.write(example.SerializeToString())
-    writer.close()
-    split = {
-        "name": "train",
-        "shardLengths": [str(len(sizes))],
-        "numBytes": "1000",
-        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-    }
-    info = {"name": "tiny", "version": "1.0.0", "fileFormat": "array_record", "splits": [split]}
-    (root / "dataset_info.json").write_text(json.dumps(info))
+    """Square pictures of value 10 i."""
+    pictures = [np.full((size, size), 10 * i, np.uint8) for i, size in enumerate(sizes)]
+    examples = [(picture, number % 3) for number, picture in enumerate(pictures)]
+    write_tfds(folder, "tiny", {"train": examples}, num_classes=3)
 
 
 def test_tfds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,6 +512,42 @@ def test_tfds_of_different_shapes_and_decoding_when_needed(tmp_path: Path) -> No
         feed.close()
     in_a_worker = pickle.loads(pickle.dumps(read))
     np.testing.assert_array_equal(batch_of(in_a_worker, [2])["image"], kept.arrays["image"][[2]])
+
+
+def test_tfds_stretches_whole_pictures(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:20, :40].astype(np.uint8) * 6
+    wide, high = np.stack([rows, columns, rows], -1), np.stack([columns.T, rows.T, rows.T], -1)
+    examples = [(wide, 0), (high, 1), (wide[:, :20], 2)]
+    write_tfds(tmp_path / "tfds", "tiny", {"train": examples}, num_classes=3)
+    kept = Tfds("tiny", "train", size=10, resize="stretch").open(tmp_path)
+    read = Tfds("tiny", "train", size=10, resize="stretch", keep_decoded=False).open(tmp_path)
+    for dataset in (kept, read):
+        batch = batch_of(dataset, [0, 1, 2])
+        assert batch["aspect_ratio"].tolist() == [2.0, 0.5, 1.0]
+        assert batch["aspect_ratio"].dtype == np.float32
+        # Every second of 20 and every fourth of 40 levels, between those of its neighbours.
+        np.testing.assert_allclose(
+            batch["image"][0, :, 5, 0], 6 * (2 * np.arange(10) + 0.5), atol=3
+        )
+        np.testing.assert_allclose(
+            batch["image"][0, 5, :, 1], 6 * (4 * np.arange(10) + 1.5), atol=5
+        )
+        np.testing.assert_allclose(
+            batch["image"][1, :, 5, 0], 6 * (4 * np.arange(10) + 1.5), atol=5
+        )
+    with pytest.raises(UserError, match=r"Tfds\.size"):
+        Tfds("tiny", "train", resize="stretch")
+
+
+def test_tfds_says_what_it_cannot_fetch(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        Tfds("imagenet2012", "train").open(tmp_path)
+    for part in (
+        "tfds build imagenet2012",
+        f"--manual_dir {tmp_path / 'tfds' / 'downloads' / 'manual'}",
+        "ILSVRC2012_img_train.tar",
+    ):
+        assert part in str(error.value)
 
 
 def test_tfds_that_is_not_there(tmp_path: Path) -> None:

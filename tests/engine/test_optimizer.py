@@ -242,6 +242,15 @@ def test_schedules_are_those_of_pytorch(name):
             {"name": "step", "warmup": "10 steps", "boundaries": ["5 steps"], "factor": 0.5},
             {5: 1, 9: 1.8, 10: 1},
         ),
+        # As for step, boundaries count from the start of training.
+        (
+            {"name": "exponential", "every": "2.4 epochs", "factor": 0.5},
+            {0: 2, 23: 2, 24: 1, 47: 1, 48: 0.5, 96: 0.125},
+        ),
+        (
+            {"name": "exponential", "every": "24 steps", "factor": 0.5, "warmup": "30 steps"},
+            {15: 1, 29: 2 * 29 / 30, 30: 1, 47: 1, 48: 0.5},
+        ),
         ({"name": "rsqrt", "timescale": "25 steps"}, {0: 2, 25: 2, 100: 1}),
         (
             {"name": "rsqrt", "timescale": "25 steps", "warmup": "5 steps"},

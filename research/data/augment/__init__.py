@@ -10,15 +10,17 @@ from research.data.augment.geometry import (
     RandomResizedCrop,
     Resize,
 )
-from research.data.augment.mix import CutMix, Mixup
+from research.data.augment.mix import CutMix, Mixup, RandomChoice
 from research.data.augment.pixels import (
     Binarize,
     Cutout,
     GaussianNoise,
     Normalize,
+    RandomErasing,
     Solarize,
     ToFloat,
 )
+from research.data.augment.rand_augment import RandAugment
 from research.data.augment.transform import Transform, apply_transforms
 
 __all__ = [
@@ -32,8 +34,11 @@ __all__ = [
     "Mixup",
     "Normalize",
     "Pad",
+    "RandAugment",
     "RandomAffine",
+    "RandomChoice",
     "RandomCrop",
+    "RandomErasing",
     "RandomFlip",
     "RandomGrayscale",
     "RandomResizedCrop",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -104,8 +105,11 @@ def warp(
     inverse: Float[Array, "2 2"],
     shift: Float[Array, "2"],
     fill: float,
+    order: Literal[0, 1] = 1,
 ) -> Float[Array, "height width channels"]:
     """The image moved by the affine map about its centre whose inverse is given, then shifted.
+
+    `order` 1 is bilinear interpolation, 0 the nearest pixel.
 
     A batch of 128 images of 32x32x3 takes 3 ms on 2 CPU cores; dm_pix, which interpolates
     between channels too, takes 230.
@@ -120,6 +124,6 @@ def warp(
     ]
 
     def sample(channel: Float[Array, "height width"]) -> Float[Array, "height width"]:
-        return map_coordinates(channel, sources, order=1, mode="constant", cval=fill)
+        return map_coordinates(channel, sources, order=order, mode="constant", cval=fill)
 
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)

@@ -1,14 +1,14 @@
 """Crops, flips and resizing."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from research.data.augment.boxes import random_box
 from research.data.augment.checks import (
     check_interval,
     check_positive,
@@ -17,7 +17,7 @@ from research.data.augment.checks import (
     require_float,
     require_images,
 )
-from research.data.augment.transform import Batch, map_images
+from research.data.augment.transform import Batch, example_keys, map_images
 
 PadMode = Literal["constant", "reflect", "edge"]
 PAD_MODES = ("constant", "reflect", "edge")
@@ -120,7 +120,11 @@ class RandomResizedCrop:
     """Resizes a random part of the image to (height, width) (Szegedy et al., 2015).
 
     The part's share of the area is uniform in `scale`, its width by height log-uniform in
-    `ratio`, cut where it would exceed the image. Interpolation is bilinear, antialiased.
+    `ratio`, as `boxes.random_box` draws it. Interpolation is bilinear, antialiased.
+
+    A batch may have the images' `aspect_ratio`, width by height, from before they were stretched to
+    one size (`Tfds.resize`): area and ratio are then those of the original image, which is what
+    its part is resized from. Behind the crop images have their own, and the batch has it no more.
     """
 
     size: tuple[int, int]
@@ -139,26 +143,19 @@ class RandomResizedCrop:
         whole = jnp.asarray(batch["image"].shape[1:3], jnp.float32)
         target = jnp.asarray(self.size, jnp.float32)
 
-        def crop(key: PRNGKeyArray, image: Array) -> Array:
-            scale_key, ratio_key, place_key = jax.random.split(key, 3)
-            area = whole.prod() * jax.random.uniform(
-                scale_key, minval=self.scale[0], maxval=self.scale[1]
-            )
-            log_ratio = jax.random.uniform(
-                ratio_key, minval=math.log(self.ratio[0]), maxval=math.log(self.ratio[1])
-            )
-            sides = jnp.stack(
-                [jnp.sqrt(area / jnp.exp(log_ratio)), jnp.sqrt(area * jnp.exp(log_ratio))]
-            )
-            sides = jnp.minimum(sides, whole)
-            corner = jax.random.uniform(place_key, (2,)) * (whole - sides)
-            zoom = target / sides
+        def crop(key: PRNGKeyArray, image: Array, aspect_ratio: Float[Array, ""]) -> Array:
+            corner, sides, _ = random_box(key, self.scale, self.ratio, aspect_ratio)
+            zoom = target / (sides * whole)
             shape = (*self.size, image.shape[-1])
             return jax.image.scale_and_translate(
-                image, shape, (0, 1), zoom, -corner * zoom, "bilinear"
+                image, shape, (0, 1), zoom, -corner * whole * zoom, "bilinear"
             ).astype(image.dtype)
 
-        return map_images(crop, rng, batch)
+        own = jnp.broadcast_to(whole[1] / whole[0], batch["image"].shape[:1])
+        aspect_ratios = batch.get("aspect_ratio", own)
+        cropped = jax.vmap(crop)(example_keys(rng, batch), batch["image"], aspect_ratios)
+        rest = {name: value for name, value in batch.items() if name != "aspect_ratio"}
+        return {**rest, "image": cropped}
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
-"""Transforms that mix examples of a batch and their labels.
+"""Transforms that mix examples of a batch and their labels, and the choice between them.
 
-Both write `batch["label_probs"]` (batch, num_classes) in float32 and leave `batch["label"]`; where
-an earlier transform wrote `label_probs`, they mix those.
+Mixup and CutMix write `batch["label_probs"]` (batch, num_classes) in float32 and leave
+`batch["label"]`; where an earlier transform wrote `label_probs`, they mix those.
 """
 
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.data.augment.checks import check_positive, check_range, require_float, require_images
-from research.data.augment.transform import Batch, example_keys
+from research.data.augment.transform import Batch, Transform, example_keys
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,25 @@ class CutMix:
         probs = _mix_labels(batch, partner, weight, self.num_classes)
         mixed = jnp.where(pasted[..., None], image[partner], image)
         return {**batch, "image": mixed, "label_probs": probs}
+
+
+@dataclass(frozen=True)
+class RandomChoice:
+    """One of several transforms for the whole batch, each as likely as the others.
+
+    Such as Mixup or CutMix, as ConvNeXt and DeiT have them. All must write the same arrays.
+    """
+
+    transforms: tuple[Transform, ...]
+
+    def __post_init__(self) -> None:
+        check_range("the number of transforms", len(self.transforms), 1)
+
+    def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
+        """Raises TypeError where the transforms write arrays of different shapes or types."""
+        choice_rng, rng = jax.random.split(rng)
+        choice = jax.random.randint(choice_rng, (), 0, len(self.transforms))
+        return lax.switch(choice, self.transforms, rng, dict(batch))
 
 
 def _beta(rng: PRNGKeyArray, alpha: float, batch: Batch) -> Float[Array, " batch"]:

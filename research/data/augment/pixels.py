@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from research.data.augment.boxes import random_box
 from research.data.augment.checks import (
+    check_interval,
     check_positive,
     check_range,
     require_float,
@@ -146,6 +148,51 @@ class Cutout:
             return jnp.where(square, jnp.asarray(self.fill, image.dtype), image)
 
         return map_images(cut, rng, batch)
+
+
+@dataclass(frozen=True)
+class RandomErasing:
+    """Overwrites a random box with the given probability (Zhong et al., 2020).
+
+    The box's share of the area is uniform in `scale`, its width by height log-uniform in `ratio`;
+    where ten draws do not fit in the image, nothing is erased. `fill` is a number, or "noise":
+    each value drawn from the standard normal distribution, for images behind `Normalize`.
+    """
+
+    probability: float = 0.5
+    scale: tuple[float, float] = (0.02, 1 / 3)
+    ratio: tuple[float, float] = (0.3, 10 / 3)
+    fill: float | Literal["noise"] = "noise"
+
+    def __post_init__(self) -> None:
+        check_range("probability", self.probability, 0.0, 1.0)
+        check_interval("scale", self.scale, 0.0, 1.0)
+        check_interval("ratio", self.ratio, 0.0)
+        check_positive("ratio", self.ratio[0])
+        if isinstance(self.fill, str) and self.fill != "noise":
+            raise ValueError(f'fill must be a number or "noise", got {self.fill!r}')
+
+    def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
+        require_float(self, batch["image"])
+        height, width = batch["image"].shape[1:3]
+
+        def erase(key: PRNGKeyArray, image: jax.Array) -> jax.Array:
+            box_key, apply_key, fill_key = jax.random.split(key, 3)
+            corner, sides, fits = random_box(box_key, self.scale, self.ratio, width / height)
+            lengths = jnp.asarray([height, width], jnp.float32)
+            starts = jnp.round(corner * lengths)
+            stops = jnp.round((corner + sides) * lengths)
+            rows, columns = (
+                (jnp.arange(length) >= start) & (jnp.arange(length) < stop)
+                for length, start, stop in zip((height, width), starts, stops, strict=True)
+            )
+            fill: jax.Array | float = self.fill  # type: ignore[assignment]
+            if self.fill == "noise":
+                fill = jax.random.normal(fill_key, image.shape, image.dtype)
+            inside = (rows[:, None] & columns[None, :])[..., None] & fits
+            return maybe(apply_key, self.probability, jnp.where(inside, fill, image), image)
+
+        return map_images(erase, rng, batch)
 
 
 def _within(rng: PRNGKeyArray, length: int, size: int) -> jax.Array:

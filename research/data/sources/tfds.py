@@ -11,11 +11,12 @@ from jaxtyping import Int
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
 from research.data.sources.arrays import as_model_input
-from research.data.sources.image_folder import square
+from research.data.sources.image_folder import Resize, check_resize, square
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
 EXAMPLES_A_PIECE = 512
+EXAMPLES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,34 @@ class Tfds:
     """A data set prepared by TFDS as ArrayRecord below `folder`, such as "mnist" or "glue/sst2".
 
     `split` is in TFDS's own language: "train", "train[:90%]". `keys` are the features a batch
-    has. Images of different shapes need a `size`: the shorter side is scaled to it and the centre
-    cut out. Examples are decoded once and kept in the cache; `keep_decoded=False` decodes them
-    whenever they are needed, for sets too large to keep.
+    has. Images of different shapes need a `size`: with `resize` "crop" the shorter side is scaled
+    to it and the centre cut out; "stretch" scales all of the image to a square, for
+    `augment.RandomResizedCrop`, which knows by its `aspect_ratio` what it was. Examples are decoded
+    once and kept in the cache; `keep_decoded=False` decodes them whenever they are needed, for sets
+    too large to keep.
 
-    Dtypes are as in `Arrays`: image uint8 (N, height, width, channels), label int32 (N,).
+    Dtypes are as in `Arrays`: image uint8 (N, height, width, channels), label int32 (N,). Where
+    images are stretched a batch also has aspect_ratio float32 (N,), the width by the height of the
+    first of `keys` that is an image.
     """
 
     dataset: str
     split: str
     keys: tuple[str, ...] = ("image", "label")
     size: int | None = None
+    resize: Resize = "crop"
     folder: str = "tfds"
     keep_decoded: bool = True
 
+    def __post_init__(self) -> None:
+        check_resize("Tfds", self.resize)
+        if self.resize == "stretch" and self.size is None:
+            raise UserError('Tfds.resize = "stretch" needs Tfds.size.')
+
     def open(self, data_dir: Path) -> Dataset:
         examples = self._data_source(data_dir.expanduser() / Path(self.folder).expanduser())
-        read = Examples(examples, tuple(self.keys), self.size, f"{self.dataset} ({self.split})")
+        description = f"{self.dataset} ({self.split})"
+        read = Examples(examples, tuple(self.keys), self.size, self.resize, description)
         if not self.keep_decoded:
             return Dataset(len(examples), {}, read, on_device=False)
 
@@ -56,17 +68,13 @@ class Tfds:
         from tensorflow_datasets.core.read_only_builder import builder_from_files
         from tensorflow_datasets.core.registered import DatasetNotFoundError
 
-        prepare = (
-            "Prepare it with TensorFlow: pip install '.[tfds]' && tfds build "
-            f"{self.dataset} --data_dir {folder} --file_format array_record"
-        )
         try:
             builder: Any = builder_from_files(self.dataset, data_dir=str(folder))
         except DatasetNotFoundError as error:
             known = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
             raise UserError(
                 f"The TFDS data set {self.dataset!r} is not in {folder}"
-                f"{did_you_mean(self.dataset, known)}\n{prepare}"
+                f"{did_you_mean(self.dataset, known)}\n{_preparation(self.dataset, folder)}"
             ) from error
         if self.split.partition("[")[0] not in builder.info.splits:
             raise UserError(
@@ -77,7 +85,8 @@ class Tfds:
             source = builder.as_data_source(self.split)
         except (NotImplementedError, FileNotFoundError) as error:
             raise UserError(
-                f"The TFDS data set in {builder.data_dir} is not complete as ArrayRecord. {prepare}"
+                f"The TFDS data set in {builder.data_dir} is not complete as ArrayRecord.\n"
+                f"{_preparation(self.dataset, folder)}"
             ) from error
         except ValueError as error:
             raise UserError(f"{self.dataset}, split {self.split!r}: {error}") from error
@@ -90,6 +99,27 @@ class Tfds:
         return source
 
 
+def _preparation(dataset: str, folder: Path) -> str:
+    """How to prepare a data set, and what TFDS cannot fetch by itself."""
+    from tensorflow_datasets.core.load import builder_cls
+
+    command = (
+        f"Prepare it with TensorFlow: pip install '.[tfds]' && tfds build {dataset} "
+        f"--data_dir {folder} --file_format array_record"
+    )
+    try:
+        by_hand = builder_cls(dataset.partition("/")[0]).MANUAL_DOWNLOAD_INSTRUCTIONS
+    except Exception:  # none of TFDS's own, or one that cannot be imported without TensorFlow
+        by_hand = None
+    if not by_hand:
+        return command
+    manual_dir = folder / "downloads" / "manual"
+    return (
+        f"{command} --manual_dir {manual_dir}\n"
+        f"TFDS cannot fetch all of it: {' '.join(by_hand.split())}"
+    )
+
+
 @dataclass(frozen=True)
 class Examples:
     """Gathers examples of a random-access TFDS data source, decoding them."""
@@ -97,21 +127,36 @@ class Examples:
     examples: Any
     keys: tuple[str, ...]
     size: int | None
+    resize: Resize
     description: str
 
     def __call__(
         self, arrays: Mapping[str, Any], indices: Int[np.ndarray, " batch"]
     ) -> dict[str, np.ndarray]:
-        try:
-            rows = self.examples.__getitems__([int(index) for index in indices])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{self.description} cannot be read: {error}") from error
-        return {key: self._stack(key, [row[key] for row in rows]) for key in self.keys}
+        rows = [self._row(example) for example in self._examples(indices)]
+        return {name: self._stack(name, [row[name] for row in rows]) for name in rows[0]}
 
-    def _stack(self, key: str, values: Sequence[Any]) -> np.ndarray:
-        arrays = [np.asarray(value) for value in values]
-        if self.size is not None and arrays[0].ndim == 3:
-            arrays = [_square(array, self.size) for array in arrays]
+    def _examples(self, indices: Int[np.ndarray, " batch"]) -> Iterator[Mapping[str, Any]]:
+        """The decoded examples; a few at a time, since images may be much larger than `size`."""
+        for start in range(0, len(indices), EXAMPLES_AT_ONCE):
+            part = indices[start : start + EXAMPLES_AT_ONCE]
+            try:
+                yield from self.examples.__getitems__([int(index) for index in part])
+            except (OSError, ValueError, RuntimeError) as error:
+                raise UserError(f"{self.description} cannot be read: {error}") from error
+
+    def _row(self, example: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        row = {key: np.asarray(example[key]) for key in self.keys}
+        if self.size is None:
+            return row
+        images = {key: value for key, value in row.items() if value.ndim == 3}
+        row |= {key: _square(image, self.size, self.resize) for key, image in images.items()}
+        if images and self.resize == "stretch":
+            height, width, _ = next(iter(images.values())).shape
+            row["aspect_ratio"] = np.asarray(width / height, np.float32)
+        return row
+
+    def _stack(self, key: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
         shapes = sorted({array.shape for array in arrays})
         if len(shapes) > 1:
             raise UserError(
@@ -122,7 +167,8 @@ class Examples:
         return as_model_input(stacked, f"{self.description}, {key!r}", stacked.ndim == 1)
 
 
-def _square(image: np.ndarray, size: int) -> np.ndarray:
+def _square(image: np.ndarray, size: int, resize: Resize) -> np.ndarray:
     from PIL import Image
 
-    return square(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), size)
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return square(picture, size, resize)
