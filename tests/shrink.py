@@ -76,6 +76,7 @@ SAME_BUT_DEEPER = tuple(f"vision/resnet_cifar10.py:{depth}" for depth in (32, 44
 BUILT_ON = ("vision/transfer_cifar10.py:pretrain",)
 """Configs without a number to reach, for others to begin with."""
 
+NO_WARMUP = {"optimizer.schedule.warmup": "0 steps"}
 # In float32, which compiles in half the time of bfloat16 on a CPU.
 IMAGENET = {
     "objective.model.num_classes": 10,
@@ -85,10 +86,9 @@ IMAGENET = {
     "data.workers": 0,
     "evaluations.validation.source.size": 36,
     "evaluations.validation.transforms.0.size": (32, 32),
-    "optimizer.schedule.warmup": "0 steps",
     "compute_dtype": "float32",
     "log_norms": False,
-}
+} | NO_WARMUP
 
 ONE_STEP = {
     "vision/imagenet.py": IMAGENET,
@@ -100,9 +100,9 @@ ONE_STEP = {
         "data.transforms.6.transforms.0.num_classes": 10,
         "data.transforms.6.transforms.1.num_classes": 10,
     },
-    "vision/resnet_cifar10.py:small_vgg": {},
-    "vision/resnet_cifar10.py:small_mobilenet": {},
-    "vision/resnet_cifar10.py:small_vit": {},
+    "vision/resnet_cifar10.py:small_vgg": NO_WARMUP,
+    "vision/resnet_cifar10.py:small_mobilenet": NO_WARMUP,
+    "vision/resnet_cifar10.py:small_vit": NO_WARMUP,
 }
 """Of configs that take one step of training only: compiling even the fewest blocks of their models
 is most of what it takes."""
