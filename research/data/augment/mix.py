@@ -1,7 +1,7 @@
 """Transforms that mix examples of a batch and their labels.
 
 Both write `batch["label_probs"]` (batch, num_classes) in float32 and leave `batch["label"]`; where
-an earlier transform wrote `label_probs`, they mix those.
+an earlier transform wrote `label_probs`, they mix those. Both raise ValueError for maps of labels.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from research.data.augment.checks import check_positive, check_range, require_float, require_images
+from research.data.augment.checks import (
+    check_positive,
+    check_range,
+    require_class_labels,
+    require_float,
+    require_images,
+)
 from research.data.augment.transform import Batch, example_keys
 
 
@@ -31,6 +37,7 @@ class Mixup:
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
         image = batch["image"]
         require_float(self, image)
+        require_class_labels(self, batch["label"])
         partner_rng, weight_rng = jax.random.split(rng)
         partner = jax.random.permutation(partner_rng, len(image))
         weight = _beta(weight_rng, self.alpha, batch)
@@ -58,6 +65,7 @@ class CutMix:
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
         image = batch["image"]
         require_images(self, image)
+        require_class_labels(self, batch["label"])
         partner_rng, box_rng, weight_rng = jax.random.split(rng, 3)
         partner = jax.random.permutation(partner_rng, len(image))
         side = jnp.sqrt(1 - _beta(weight_rng, self.alpha, batch))
