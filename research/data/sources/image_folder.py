@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
 from research.data.files import find
+from research.data.pictures import SUFFIXES, decoding
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGES_A_PIECE = 512
 _HINT = ' ImageFolder.on_corrupt = "skip" leaves such pictures out.'
 
@@ -97,15 +97,10 @@ class ImageFolder:
             return None
 
     def _read(self, path: Path) -> UInt8[np.ndarray, "size size channels"]:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        try:
-            with Image.open(path) as image:
-                return square(image.convert("RGB" if self.channels == 3 else "L"), self.size)
-        except UnidentifiedImageError as error:
-            raise UserError(f"{path} is not a picture, or a corrupt one.{_HINT}") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} cannot be decoded: {error}.{_HINT}") from error
+        with decoding(path, _HINT), Image.open(path) as image:
+            return square(image.convert("RGB" if self.channels == 3 else "L"), self.size)
 
 
 def square(image: Any, size: int) -> UInt8[np.ndarray, "size size channels"]:
