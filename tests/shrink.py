@@ -23,6 +23,14 @@ PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iteration
 SHRUNK = {
     "vision/lenet_digits.py": {"objective.model.channels": (4, 8)},
     "vision/lenet_mnist.py": {"objective.model.hidden": (16,)},
+    "vision/unet_isbi2012.py": {
+        "objective.model.channels": (2, 4),
+        "data.batch_size": 2,
+        "data.transforms.2.size": (24, 24),
+        "data.transforms.2.padding": 2,
+        "data.transforms.3.sigma": 1.0,
+        "data.transforms.5.size": (16, 16),
+    },
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},
     "generative/vae_mnist.py": {

@@ -1,7 +1,9 @@
 """Small data sets in the layout of the real ones, made from what scikit-learn bundles."""
 
 import gzip
+import io
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ WORDS = "To be, or not to be: that is the question. ROMEO: O, she doth teach the
 
 
 def write_small_data(folder: Path) -> Path:
-    """Writes `mnist/` (512 + 128 digits of 28×28) and `tinyshakespeare/`; returns the folder."""
+    """Writes `mnist/` (512 + 128 digits of 28×28), `tinyshakespeare/` and `isbi2012_em/` (30 slices
+    of 32×32); returns the folder."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -29,4 +32,27 @@ def write_small_data(folder: Path) -> Path:
     text = " ".join(words[i] for i in generator.integers(len(words), size=3000))
     (folder / "tinyshakespeare").mkdir()
     (folder / "tinyshakespeare" / "input.txt").write_text(text)
+    (folder / "isbi2012_em").mkdir()
+    with zipfile.ZipFile(folder / "isbi2012_em" / "train.zip", "w") as archive:
+        for i in range(30):
+            mask = _membranes(generator)
+            slice_ = mask * 0.6 + generator.uniform(0, 80, mask.shape)
+            archive.writestr(f"image/{i}.png", _png(slice_.astype(np.uint8)))
+            archive.writestr(f"label/{i}.png", _png(mask))
     return folder
+
+
+def _membranes(generator: np.random.Generator) -> np.ndarray:
+    """A mask: 0 where the two nearest of seven points are about as near, else 255."""
+    rows, columns = np.mgrid[:32, :32]
+    points = generator.uniform(0, 32, (7, 2, 1, 1))
+    first, second = np.sort(np.hypot(rows - points[:, 0], columns - points[:, 1]), 0)[:2]
+    return np.where(second - first < 3, 0, 255).astype(np.uint8)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
