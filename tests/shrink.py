@@ -42,6 +42,14 @@ SHRUNK = {
     "vision/resnet_cifar10.py:20": SMALL_RESNET | TEST_ONCE,
     "vision/cifar10_fast.py": {"objective.model.channels": (4, 4, 8)},
     "vision/cifar10_fast.py:gpu": {"objective.model.channels": (4, 4, 8), "steps_per_call": 2},
+    "vision/unet_isbi2012.py": {
+        "objective.model.channels": (2, 4),
+        "data.batch_size": 2,
+        "data.transforms.2.size": (24, 24),
+        "data.transforms.2.padding": 2,
+        "data.transforms.3.sigma": 1.0,
+        "data.transforms.5.size": (16, 16),
+    },
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},
     "generative/vae_mnist.py": {

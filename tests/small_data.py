@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ WORDS = "To be, or not to be: that is the question. ROMEO: O, she doth teach the
 
 def write_small_data(folder: Path) -> Path:
     """Writes `mnist/` (512 + 128 digits of 28×28), `cifar10/` (5 · 64 + 64 digits of 32×32 in
-    colour), `tinyshakespeare/` and `tfds/imagenet2012/`; returns the folder."""
+    colour), `tinyshakespeare/`, `tfds/imagenet2012/` and `isbi2012_em/` (30 slices of 32×32);
+    returns the folder."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -41,8 +43,31 @@ def write_small_data(folder: Path) -> Path:
     text = " ".join(words[i] for i in generator.integers(len(words), size=3000))
     (folder / "tinyshakespeare").mkdir()
     (folder / "tinyshakespeare" / "input.txt").write_text(text)
+    (folder / "isbi2012_em").mkdir()
+    with zipfile.ZipFile(folder / "isbi2012_em" / "train.zip", "w") as archive:
+        for i in range(30):
+            mask = _membranes(generator)
+            slice_ = mask * 0.6 + generator.uniform(0, 80, mask.shape)
+            archive.writestr(f"image/{i}.png", _png(slice_.astype(np.uint8)))
+            archive.writestr(f"label/{i}.png", _png(mask))
     write_imagenet(folder / "tfds")
     return folder
+
+
+def _membranes(generator: np.random.Generator) -> np.ndarray:
+    """A mask: 0 where the two nearest of seven points are about as near, else 255."""
+    rows, columns = np.mgrid[:32, :32]
+    points = generator.uniform(0, 32, (7, 2, 1, 1))
+    first, second = np.sort(np.hypot(rows - points[:, 0], columns - points[:, 1]), 0)[:2]
+    return np.where(second - first < 3, 0, 255).astype(np.uint8)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
 
 
 def write_imagenet(folder: Path, num_train: int = 48, num_validation: int = 20) -> None:

@@ -20,6 +20,7 @@ from research.vision.mobilenet_v3 import MobileNetV3
 from research.vision.report import ClassificationReport
 from research.vision.resnet import ResNet
 from research.vision.segmentation import Segmentation
+from research.vision.segmentation_report import SegmentationReport
 from research.vision.unet import UNet
 from research.vision.vgg import VGG
 from research.vision.vit import ViT
@@ -48,6 +49,7 @@ __all__ = [
     "MobileNetV3",
     "ResNet",
     "Segmentation",
+    "SegmentationReport",
     "UNet",
     "ViT",
     "Whitening",

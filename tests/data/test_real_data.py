@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from research.data.sources import Arrays, Idx, JsonLines, Table, Text
+from research.data.sources import Arrays, Idx, JsonLines, SegmentationFolder, Table, Text
 from research.data.tokenizers import Byte, Char, Word
 
 
@@ -88,3 +88,11 @@ def test_adult(real_data: Path) -> None:
     ).open(folder)
     assert np.bincount(dataset.arrays["label"]).tolist() == [24_720, 7_841]
     assert np.bincount(dataset.arrays["categories"][:, 0]).tolist() == [21_790, 10_771]
+
+
+def test_isbi2012(real_data: Path) -> None:
+    folder = need(real_data, "isbi2012_em")
+    archive = "isbi2012_em/train.zip"
+    arrays = SegmentationFolder(f"{archive}:image", f"{archive}:label").open(folder).arrays
+    assert arrays["image"].shape == (30, 512, 512, 1)
+    assert np.bincount(arrays["label"].ravel()).tolist() == [1_727_250, 6_137_070]

@@ -2,6 +2,7 @@
 
 from research.data.augment.affine import RandomAffine, RandomRotation
 from research.data.augment.color import ColorJitter, GaussianBlur, RandomGrayscale
+from research.data.augment.elastic import ElasticDeformation
 from research.data.augment.geometry import (
     CenterCrop,
     Pad,
@@ -29,6 +30,7 @@ __all__ = [
     "ColorJitter",
     "CutMix",
     "Cutout",
+    "ElasticDeformation",
     "GaussianBlur",
     "GaussianNoise",
     "Mixup",

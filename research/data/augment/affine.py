@@ -1,4 +1,4 @@
-"""Rotations and affine maps, resampled once."""
+"""Rotations and affine maps, resampled once; maps that lie over the images move with them."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from research.data.augment.checks import (
     check_interval,
@@ -15,12 +15,15 @@ from research.data.augment.checks import (
     check_range,
     require_float,
 )
-from research.data.augment.transform import Batch, map_images
+from research.data.augment.transform import ORDER, Batch, Kind, move_each
 
 
 @dataclass(frozen=True)
 class RandomRotation:
-    """Rotates about the centre by an angle uniform in ±degrees, bilinear, `fill` outside."""
+    """Rotates about the centre by an angle uniform in ±degrees, bilinear, `fill` outside.
+
+    Maps of labels have the nearest pixel, and 0 outside, as maps of weights.
+    """
 
     degrees: float
     fill: float = 0.0
@@ -32,11 +35,12 @@ class RandomRotation:
         require_float(self, batch["image"])
         limit = math.radians(self.degrees)
 
-        def rotate(key: PRNGKeyArray, image: Array) -> Array:
+        def rotate(key: PRNGKeyArray, pixels: Array, kind: Kind) -> Array:
             angle = jax.random.uniform(key, minval=-limit, maxval=limit)
-            return warp(image, inverse_affine(angle), jnp.zeros(2), self.fill)
+            fill = self.fill if kind == "image" else 0.0
+            return warp(pixels, inverse_affine(angle), jnp.zeros(2), fill, ORDER[kind])
 
-        return map_images(rotate, rng, batch)
+        return move_each(rotate, rng, batch)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class RandomAffine:
 
     The angle is uniform in ±degrees; each axis moves by a share of its length uniform in
     ±translate, (vertical, horizontal); the scale is uniform in `scale`; the shear is along the
-    horizontal, by an angle uniform in ±shear degrees. `fill` is outside.
+    horizontal, by an angle uniform in ±shear degrees. `fill` is outside. Maps of labels have the
+    nearest pixel, and 0 outside, as maps of weights.
     """
 
     degrees: float = 0.0
@@ -67,15 +72,16 @@ class RandomAffine:
         size = jnp.asarray(batch["image"].shape[1:3], jnp.float32)
         shares = jnp.asarray(self.translate, jnp.float32)
 
-        def move(key: PRNGKeyArray, image: Array) -> Array:
+        def move(key: PRNGKeyArray, pixels: Array, kind: Kind) -> Array:
             angle_key, shift_key, scale_key, shear_key = jax.random.split(key, 4)
             angle = jax.random.uniform(angle_key, minval=-1.0) * math.radians(self.degrees)
             shift = jax.random.uniform(shift_key, (2,), minval=-1.0) * shares * size
             scale = jax.random.uniform(scale_key, minval=self.scale[0], maxval=self.scale[1])
             shear = jax.random.uniform(shear_key, minval=-1.0) * math.radians(self.shear)
-            return warp(image, inverse_affine(angle, scale, shear), shift, self.fill)
+            fill = self.fill if kind == "image" else 0.0
+            return warp(pixels, inverse_affine(angle, scale, shear), shift, fill, ORDER[kind])
 
-        return map_images(move, rng, batch)
+        return move_each(move, rng, batch)
 
 
 def inverse_affine(
@@ -101,15 +107,14 @@ def inverse_affine(
 
 
 def warp(
-    image: Float[Array, "height width channels"],
+    image: Num[Array, "height width channels"],
     inverse: Float[Array, "2 2"],
     shift: Float[Array, "2"],
     fill: float,
-    order: Literal[0, 1] = 1,
-) -> Float[Array, "height width channels"]:
-    """The image moved by the affine map about its centre whose inverse is given, then shifted.
-
-    `order` 1 is bilinear interpolation, 0 the nearest pixel.
+    order: int = 1,
+) -> Num[Array, "height width channels"]:
+    """The image moved by the affine map about its centre whose inverse is given, then shifted;
+    bilinear, or the nearest pixel where `order` is 0.
 
     A batch of 128 images of 32x32x3 takes 3 ms on 2 CPU cores; dm_pix, which interpolates
     between channels too, takes 230.
@@ -123,7 +128,7 @@ def warp(
         (row * offsets).sum(-1) + middle for row, middle in zip(inverse, centre, strict=True)
     ]
 
-    def sample(channel: Float[Array, "height width"]) -> Float[Array, "height width"]:
-        return map_coordinates(channel, sources, order=order, mode="constant", cval=fill)
+    def sample(channel: Num[Array, "height width"]) -> Num[Array, "height width"]:
+        return map_coordinates(channel, sources, order, mode="constant", cval=fill)
 
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)

@@ -1,9 +1,14 @@
 """What transforms ask of their settings and of the images they are given."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+
+# What is outside an image: 0, the image mirrored at its outermost pixels, or those pixels.
+PadMode = Literal["constant", "reflect", "edge"]
+PAD_MODES = ("constant", "reflect", "edge")
 
 
 def check_range(field: str, value: float, low: float, high: float | None = None) -> None:
@@ -35,6 +40,12 @@ def check_size(field: str, size: Sequence[int]) -> None:
         raise ValueError(f"{field} must be (height, width) of at least 1, got {tuple(size)}")
 
 
+def check_mode(mode: str) -> None:
+    """Raises ValueError unless mode is one of PAD_MODES."""
+    if mode not in PAD_MODES:
+        raise ValueError(f"mode must be one of {PAD_MODES}, got {mode!r}")
+
+
 def require_images(transform: object, image: jax.Array) -> None:
     """Raises ValueError unless image is (batch, height, width, channels)."""
     if image.ndim != 4:
@@ -60,4 +71,13 @@ def require_colour(transform: object, image: jax.Array, why: str) -> None:
     if image.shape[-1] != 3:
         raise ValueError(
             f"{type(transform).__name__} {why} takes RGB images, got {image.shape[-1]} channel(s)"
+        )
+
+
+def require_class_labels(transform: object, label: jax.Array) -> None:
+    """Raises ValueError unless label has one class an example."""
+    if label.ndim != 1:
+        raise ValueError(
+            f"{type(transform).__name__} mixes one class an example, got labels of shape "
+            f"{label.shape}: leave it out where labels are maps"
         )

@@ -1,6 +1,7 @@
-"""Crops, flips and resizing."""
+"""Crops, flips and resizing; maps that lie over the images move with them."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import dm_pix as pix
@@ -10,17 +11,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.data.augment.boxes import random_box
 from research.data.augment.checks import (
+    PadMode,
     check_interval,
+    check_mode,
     check_positive,
     check_range,
     check_size,
     require_float,
     require_images,
 )
-from research.data.augment.transform import Batch, example_keys, map_images
-
-PadMode = Literal["constant", "reflect", "edge"]
-PAD_MODES = ("constant", "reflect", "edge")
+from research.data.augment.transform import Batch, Kind, example_keys, move_each, move_together
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Pad:
 
     def __post_init__(self) -> None:
         check_size("size", self.size)
-        _check_mode(self.mode)
+        check_mode(self.mode)
 
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
         """Raises ValueError where the image is larger."""
@@ -43,7 +43,9 @@ class Pad:
             raise ValueError(f"Pad.size={self.size} is smaller than the image {image.shape[1:3]}")
         _check_reflection(self, (height - image.shape[1] + 1) // 2, image.shape[1])
         _check_reflection(self, (width - image.shape[2] + 1) // 2, image.shape[2])
-        return {**batch, "image": pix.pad_to_size(image, height, width, mode=self.mode)}
+        return move_together(
+            lambda pixels, kind: pix.pad_to_size(pixels, height, width, mode=self.mode), batch
+        )
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,15 @@ class CenterCrop:
         """Raises ValueError where the image is smaller."""
         require_images(self, batch["image"])
         _check_fits(self, self.size, batch["image"].shape[1:3])
-        return {**batch, "image": pix.center_crop(batch["image"], *self.size)}
+        return move_together(lambda pixels, kind: pix.center_crop(pixels, *self.size), batch)
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Resizes to (height, width), antialiased where it shrinks."""
+    """Resizes to (height, width), antialiased where it shrinks.
+
+    Maps of labels are resized by "nearest", maps of weights by "bilinear".
+    """
 
     size: tuple[int, int]
     method: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
@@ -77,10 +82,14 @@ class Resize:
             )
 
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
-        image = batch["image"]
-        require_float(self, image)
-        shape = (image.shape[0], *self.size, image.shape[-1])
-        return {**batch, "image": jax.image.resize(image, shape, self.method)}
+        require_float(self, batch["image"])
+        methods = {"image": self.method, "label": "nearest", "weight": "bilinear"}
+
+        def resize(pixels: Array, kind: Kind) -> Array:
+            shape = (pixels.shape[0], *self.size, pixels.shape[-1])
+            return jax.image.resize(pixels, shape, methods[kind])
+
+        return move_together(resize, batch)
 
 
 @dataclass(frozen=True)
@@ -96,23 +105,25 @@ class RandomCrop:
 
     def __post_init__(self) -> None:
         check_range("padding", self.padding, 0)
-        _check_mode(self.mode)
+        check_mode(self.mode)
         if self.size is not None:
             check_size("size", self.size)
 
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
         """Raises ValueError where `size` is larger than the padded image."""
         require_images(self, batch["image"])
-        height, width, channels = batch["image"].shape[1:]
+        height, width = batch["image"].shape[1:3]
         for length in (height, width):
             _check_reflection(self, self.padding, length)
         size = (height, width) if self.size is None else self.size
         _check_fits(self, size, (height + 2 * self.padding, width + 2 * self.padding))
-        sides = ((0, 0), (self.padding,) * 2, (self.padding,) * 2, (0, 0))
-        padded = {**batch, "image": jnp.pad(batch["image"], sides, mode=self.mode)}
-        return map_images(
-            lambda key, image: pix.random_crop(key, image, (*size, channels)), rng, padded
-        )
+        sides = ((self.padding,) * 2, (self.padding,) * 2, (0, 0))
+
+        def crop(key: PRNGKeyArray, pixels: Array, kind: Kind) -> Array:
+            padded = jnp.pad(pixels, sides, mode=self.mode)
+            return pix.random_crop(key, padded, (*size, pixels.shape[-1]))
+
+        return move_each(crop, rng, batch)
 
 
 @dataclass(frozen=True)
@@ -120,7 +131,8 @@ class RandomResizedCrop:
     """Resizes a random part of the image to (height, width) (Szegedy et al., 2015).
 
     The part's share of the area is uniform in `scale`, its width by height log-uniform in
-    `ratio`, as `boxes.random_box` draws it. Interpolation is bilinear, antialiased.
+    `ratio`, as `boxes.random_box` draws it. Interpolation is bilinear, antialiased; maps of labels
+    have the nearest pixel.
 
     A batch may have the images' `aspect_ratio`, width by height, from before they were stretched to
     one size (`Tfds.resize`): area and ratio are then those of the original image, which is what
@@ -143,19 +155,24 @@ class RandomResizedCrop:
         whole = jnp.asarray(batch["image"].shape[1:3], jnp.float32)
         target = jnp.asarray(self.size, jnp.float32)
 
-        def crop(key: PRNGKeyArray, image: Array, aspect_ratio: Float[Array, ""]) -> Array:
-            corner, sides, _ = random_box(key, self.scale, self.ratio, aspect_ratio)
-            zoom = target / (sides * whole)
-            shape = (*self.size, image.shape[-1])
-            return jax.image.scale_and_translate(
-                image, shape, (0, 1), zoom, -corner * whole * zoom, "bilinear"
-            ).astype(image.dtype)
-
         own = jnp.broadcast_to(whole[1] / whole[0], batch["image"].shape[:1])
-        aspect_ratios = batch.get("aspect_ratio", own)
-        cropped = jax.vmap(crop)(example_keys(rng, batch), batch["image"], aspect_ratios)
+        corners, sides, _ = jax.vmap(
+            lambda key, aspect_ratio: random_box(key, self.scale, self.ratio, aspect_ratio)
+        )(example_keys(rng, batch), batch.get("aspect_ratio", own))
+
+        def crop(pixels: Array, corner: Array, sides: Array, kind: Kind) -> Array:
+            zoom, corner = target / (sides * whole), corner * whole
+            if kind == "label":
+                return _nearest(pixels, self.size, zoom, corner)
+            shape = (*self.size, pixels.shape[-1])
+            return jax.image.scale_and_translate(
+                pixels, shape, (0, 1), zoom, -corner * zoom, "bilinear"
+            ).astype(pixels.dtype)
+
         rest = {name: value for name, value in batch.items() if name != "aspect_ratio"}
-        return {**rest, "image": cropped}
+        return move_together(
+            lambda pixels, kind: jax.vmap(partial(crop, kind=kind))(pixels, corners, sides), rest
+        )
 
 
 @dataclass(frozen=True)
@@ -178,14 +195,9 @@ class RandomFlip:
             "horizontal": pix.random_flip_left_right,
             "vertical": pix.random_flip_up_down,
         }[self.direction]
-        return map_images(
-            lambda key, image: flip(key, image, probability=self.probability), rng, batch
+        return move_each(
+            lambda key, pixels, kind: flip(key, pixels, probability=self.probability), rng, batch
         )
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in PAD_MODES:
-        raise ValueError(f"mode must be one of {PAD_MODES}, got {mode!r}")
 
 
 def _check_fits(transform: object, size: tuple[int, int], available: tuple[int, int]) -> None:
@@ -199,3 +211,15 @@ def _check_reflection(transform: "Pad | RandomCrop", padding: int, length: int) 
         raise ValueError(
             f"{type(transform).__name__} can't reflect {padding} pixels of an image of {length}"
         )
+
+
+def _nearest(
+    pixels: Array, size: tuple[int, int], zoom: Float[Array, "2"], corner: Float[Array, "2"]
+) -> Array:
+    """The pixels in which the centres of those of a part lie, which begins at `corner` and is
+    enlarged by `zoom` to `size`."""
+    rows, columns = (
+        jnp.clip(jnp.floor(start + (jnp.arange(length) + 0.5) / by), 0, whole - 1).astype(jnp.int32)
+        for start, length, by, whole in zip(corner, size, zoom, pixels.shape[:2], strict=True)
+    )
+    return pixels[rows][:, columns]

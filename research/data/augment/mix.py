@@ -1,7 +1,8 @@
 """Transforms that mix examples of a batch and their labels, and the choice between them.
 
 Mixup and CutMix write `batch["label_probs"]` (batch, num_classes) in float32 and leave
-`batch["label"]`; where an earlier transform wrote `label_probs`, they mix those.
+`batch["label"]`; where an earlier transform wrote `label_probs`, they mix those. Both raise
+ValueError for maps of labels.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from research.data.augment.checks import check_positive, check_range, require_float, require_images
+from research.data.augment.checks import (
+    check_positive,
+    check_range,
+    require_class_labels,
+    require_float,
+    require_images,
+)
 from research.data.augment.transform import Batch, Transform, example_keys
 
 
@@ -32,6 +39,7 @@ class Mixup:
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
         image = batch["image"]
         require_float(self, image)
+        require_class_labels(self, batch["label"])
         partner_rng, weight_rng = jax.random.split(rng)
         partner = jax.random.permutation(partner_rng, len(image))
         weight = _beta(weight_rng, self.alpha, batch)
@@ -59,6 +67,7 @@ class CutMix:
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
         image = batch["image"]
         require_images(self, image)
+        require_class_labels(self, batch["label"])
         partner_rng, box_rng, weight_rng = jax.random.split(rng, 3)
         partner = jax.random.permutation(partner_rng, len(image))
         side = jnp.sqrt(1 - _beta(weight_rng, self.alpha, batch))

@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
 from research.data.files import find
+from research.data.pictures import SUFFIXES, decoding
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 IMAGES_A_PIECE = 512
 Resize = Literal["crop", "stretch"]
 Square = tuple[UInt8[np.ndarray, "size size channels"], float]
@@ -110,16 +110,11 @@ class ImageFolder:
 
     def _read(self, path: Path) -> Square:
         """A picture's pixels, and its width by its height."""
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        try:
-            with Image.open(path) as image:
-                converted = image.convert("RGB" if self.channels == 3 else "L")
-                return square(converted, self.size, self.resize), image.width / image.height
-        except UnidentifiedImageError as error:
-            raise UserError(f"{path} is not a picture, or a corrupt one.{_HINT}") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} cannot be decoded: {error}.{_HINT}") from error
+        with decoding(path, _HINT), Image.open(path) as image:
+            converted = image.convert("RGB" if self.channels == 3 else "L")
+            return square(converted, self.size, self.resize), image.width / image.height
 
 
 def check_resize(name: str, resize: str) -> None:

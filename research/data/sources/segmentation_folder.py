@@ -1,0 +1,172 @@
+"""Pictures with a mask each, in two folders or an archive."""
+
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from research.data.border_weights import border_weights
+from research.data.cache import decode_once
+from research.data.dataset import Dataset
+from research.data.files import find
+from research.data.pictures import SUFFIXES, decoding
+from research.errors import UserError
+
+PAIRS_A_PIECE = 64
+
+Place = Path | zipfile.Path
+
+
+@dataclass(frozen=True)
+class SegmentationFolder:
+    """Pictures in one folder and masks of equal names, but for the suffix, in another.
+
+    A folder in an archive is written "archive.zip:folder". Examples are in natural order: 2.png is
+    before 10.png. All pictures have one size. A mask is grey, or has a palette whose indices are
+    its values; `classes` are these values in the order of the classes. Class 0 is the background.
+
+    With `border_weight`, w₀ of U-Net's loss, which there is 10, a batch has weights that balance
+    the classes and are large between cells, as wide as `border_sigma` pixels (`border_weights`).
+
+    A batch has image uint8 (N, height, width, channels), label int32 (N, height, width) and, with
+    a border weight, weight float32 (N, height, width). All is decoded once and kept in the cache.
+    """
+
+    images: str
+    masks: str
+    classes: tuple[int, ...] = (0, 255)
+    channels: int = 1
+    border_weight: float | None = None
+    border_sigma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise UserError(
+                f"SegmentationFolder.channels must be 1 (grey) or 3 (colour); got {self.channels}."
+            )
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise UserError(
+                "SegmentationFolder.classes must be at least two different values of masks; got "
+                f"{self.classes}."
+            )
+        if self.border_weight is not None and self.border_weight < 0:
+            raise UserError(
+                "SegmentationFolder.border_weight must be at least 0, or None for no weights; got "
+                f"{self.border_weight}."
+            )
+        if self.border_sigma <= 0:
+            raise UserError(
+                f"SegmentationFolder.border_sigma must be above 0; got {self.border_sigma}."
+            )
+
+    def open(self, data_dir: Path) -> Dataset:
+        images, masks = _pictures(data_dir, self.images), _pictures(data_dir, self.masks)
+        for name in sorted(images.keys() ^ masks.keys(), key=natural_order):
+            if name in images:
+                raise UserError(f"{images[name]} has no mask {name!r} in {self.masks}.")
+            raise UserError(f"{masks[name]} has no picture {name!r} in {self.images}.")
+        pairs = [(images[name], masks[name]) for name in sorted(images, key=natural_order)]
+        files = sorted({_file_of(place) for pair in pairs for place in pair})
+        arrays = decode_once(files, repr(self), lambda: self._decode(pairs))
+        return Dataset(len(pairs), arrays)
+
+    def _decode(self, pairs: Sequence[tuple[Place, Place]]) -> Iterator[dict[str, np.ndarray]]:
+        first, size = pairs[0][0], None
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(pairs), PAIRS_A_PIECE):
+                piece = pairs[start : start + PAIRS_A_PIECE]
+                decoded = list(pool.map(self._read, piece))
+                for (place, _), example in zip(piece, decoded, strict=True):
+                    size = size or example["label"].shape
+                    if example["label"].shape != size:
+                        raise UserError(
+                            f"{place} has {_size(example['label'])} pixels, {first} before it "
+                            f"{size[0]}×{size[1]}; all pictures must have one size."
+                        )
+                yield {name: np.stack([x[name] for x in decoded]) for name in decoded[0]}
+
+    def _read(self, pair: tuple[Place, Place]) -> dict[str, np.ndarray]:
+        picture, mask = pair
+        image, label = self._read_image(picture), self._read_label(mask)
+        if image.shape[:2] != label.shape:
+            raise UserError(
+                f"{mask} has {_size(label)} pixels, its picture {picture} has {_size(image)}."
+            )
+        example: dict[str, np.ndarray] = {"image": image, "label": label}
+        if self.border_weight is not None:
+            example["weight"] = border_weights(label, self.border_weight, self.border_sigma)
+        return example
+
+    def _read_image(self, place: Place) -> UInt8[np.ndarray, "height width channels"]:
+        from PIL import Image
+
+        with decoding(place), place.open("rb") as file, Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB" if self.channels == 3 else "L"), np.uint8)
+        return pixels.reshape(*pixels.shape[:2], self.channels)
+
+    def _read_label(self, place: Place) -> Int[np.ndarray, "height width"]:
+        from PIL import Image
+
+        with decoding(place), place.open("rb") as file, Image.open(file) as image:
+            # Black and white is 0 and 255, as in grey masks of two classes.
+            values = np.asarray(image.convert("L") if image.mode == "1" else image)
+        if values.ndim != 2:
+            raise UserError(
+                f"{place} is no mask: it has {values.shape[-1]} channels; masks are grey, or have "
+                "a palette."
+            )
+        label = np.full(values.shape, -1, np.int32)
+        for index, value in enumerate(self.classes):
+            label[values == value] = index
+        if label.min() < 0:
+            raise UserError(
+                f"{place} has the value {values[label < 0][0]}, which is none of "
+                f"SegmentationFolder.classes = {self.classes}."
+            )
+        return label
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """What to sort names by so that 2 is before 10: digits by their value, the rest as text."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _pictures(data_dir: Path, path: str) -> Mapping[str, Place]:
+    """The pictures of a folder by name, without suffix; UserError where it has none."""
+    file, separator, inside = path.partition(".zip:")
+    folder: Place
+    if separator:
+        archive = find(data_dir, f"{file}.zip")
+        try:
+            folder = zipfile.Path(archive, f"{inside}/".lstrip("/"))
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{archive} is no zip archive, or a corrupt one: {error}.") from error
+    else:
+        folder = find(data_dir, path)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder.")
+    pictures: dict[str, Place] = {}
+    for place in folder.iterdir():
+        stem, dot, suffix = place.name.rpartition(".")
+        if stem and f"{dot}{suffix}".lower() in SUFFIXES and not stem.startswith("."):
+            if stem in pictures:
+                raise UserError(f"{folder} has two pictures {stem!r}, of different suffixes.")
+            pictures[stem] = place
+    if not pictures:
+        raise UserError(f"{folder} holds no pictures.")
+    return pictures
+
+
+def _file_of(place: Place) -> Path:
+    """The file on disk: the archive, or the picture itself."""
+    return place if isinstance(place, Path) else Path(str(place.root.filename))
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[0]}×{pixels.shape[1]}"
