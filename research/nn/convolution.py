@@ -1,11 +1,11 @@
 """Convolutions with Flax's parameters, formulated for XLA on CPU where its own are slow.
 
 Plain convolutions run on CPU at the speed of other frameworks; depthwise, grouped and strided
-transposed ones do not. `Conv` and `ConvTranspose` have the parameters, names and initialisation
-of `flax.linen.Conv` and `flax.linen.ConvTranspose`.
+transposed ones do not, nor do those of maps smaller than the kernel. `Conv` and `ConvTranspose`
+have the parameters, names and initialisation of `flax.linen.Conv` and `flax.linen.ConvTranspose`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -168,7 +168,8 @@ def convolve(
     implementation: Implementation = "auto",
 ) -> Float[Array, "batch *space features"]:
     """The convolution (cross-correlation) of `Conv`, as a function."""
-    if is_fast(implementation) and groups > 1:
+    fast = is_fast(implementation)
+    if fast and groups > 1:
         if groups == x.shape[-1]:
             return _convolve_depthwise(x, kernel, strides, padding, kernel_dilation)
         if groups <= MAX_SPLIT_GROUPS:
@@ -177,7 +178,23 @@ def convolve(
                 [_convolve_plain(*part, strides, padding, kernel_dilation, 1) for part in parts],
                 axis=-1,
             )
+    sizes = zip(x.shape[1:-1], kernel.shape[:-2], strict=True)
+    if fast and groups == 1 and any(size < length for size, length in sizes):
+        return _convolve_by_products(x, kernel, strides, padding, kernel_dilation)
     return _convolve_plain(x, kernel, strides, padding, kernel_dilation, groups)
+
+
+def _convolve_by_products(
+    x: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    kernel_dilation: Sequence[int],
+) -> Array:
+    """One product of matrices a window position, summed: for maps smaller than the kernel, where
+    XLA's convolution takes 100 times as long (4.2 s for 128 maps of 2×2, 512 channels, 3×3)."""
+    shifted = _shifted(x, kernel.shape[:-2], strides, padding, kernel_dilation)
+    return sum(part @ kernel[*position] for position, part in shifted)  # type: ignore[return-value]
 
 
 def _convolve_plain(
@@ -207,7 +224,19 @@ def _convolve_depthwise(
     kernel_dilation: Sequence[int],
 ) -> Array:
     """One product of a shifted input and a kernel element a window position, summed."""
-    window = kernel.shape[:-2]
+    x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], axis=-1)
+    shifted = _shifted(x, kernel.shape[:-2], strides, padding, kernel_dilation)
+    return sum(part * kernel[*position, 0] for position, part in shifted)  # type: ignore[return-value]
+
+
+def _shifted(
+    x: Array,
+    window: Sequence[int],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    kernel_dilation: Sequence[int],
+) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Each position in the window, with what the window sees there as it slides."""
     reach = [
         (size - 1) * dilation + 1 for size, dilation in zip(window, kernel_dilation, strict=True)
     ]
@@ -218,20 +247,17 @@ def _convolve_depthwise(
         jnp.zeros((), x.dtype),
         ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)),
     )
-    x = jnp.repeat(x, kernel.shape[-1] // x.shape[-1], axis=-1)
     sizes = [
         (size - extent) // stride + 1
         for size, extent, stride in zip(x.shape[1:-1], reach, strides, strict=True)
     ]
-    total = jnp.zeros((), x.dtype)
     for position in np.ndindex(*window):
         starts = [i * dilation for i, dilation in zip(position, kernel_dilation, strict=True)]
         spans = (
             slice(start, start + stride * (size - 1) + 1, stride)
             for start, stride, size in zip(starts, strides, sizes, strict=True)
         )
-        total = total + x[:, *spans] * kernel[*position, 0]
-    return total
+        yield position, x[:, *spans]
 
 
 def _dimension_numbers(

@@ -40,6 +40,7 @@ CONV = {
         "strides": 2,
         "padding": 1,
     },
+    "larger than the maps": {"features": 5, "kernel_size": (9, 3), "strides": (2, 1)},
     "groups, 1x1": {"features": 2, "kernel_size": (1, 1), "feature_group_count": 2},
 }
 
