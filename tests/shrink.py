@@ -21,7 +21,7 @@ GPT = {
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
 SMALL_RESNET = {"objective.model.depth": 8, "objective.model.channels": 4}
-FEW = {"data.source.examples_per_class": 3}
+FEW = {"data.source.examples_per_class": 4}
 TEST_ONCE = {"evaluations.test.every": "100%"}
 
 SHRUNK = {
@@ -35,7 +35,7 @@ SHRUNK = {
     "vision/transfer_cifar10.py": SMALL_RESNET | FEW,
     "vision/transfer_cifar10.py:probe": SMALL_RESNET
     | FEW
-    | {"probes.linear.probe.train.examples_per_class": 3},
+    | {"probes.linear.probe.train.examples_per_class": 4},
     "vision/transfer_cifar10.py:scratch": SMALL_RESNET | FEW,
     "vision/transfer_cifar10.py:pretrain": SMALL_RESNET,
     "vision/resnet_cifar10.py": SMALL_RESNET | TEST_ONCE,
