@@ -21,6 +21,7 @@ GPT = {
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
 SMALL_RESNET = {"objective.model.depth": 8, "objective.model.channels": 4}
+SMALL_CONVNET = {"objective.model.channels": (4, 8)}
 FEW = {"data.source.examples_per_class": 4}
 TEST_ONCE = {"evaluations.test.every": "100%"}
 
@@ -32,12 +33,12 @@ SHRUNK = {
     "vision/distill_mnist.py": {"objective.model.hidden": (16, 8)},
     "vision/distill_mnist.py:alone": {"objective.model.hidden": (16, 8)},
     "vision/distill_mnist.py:teacher": {"objective.model.hidden": (24, 24)},
-    "vision/transfer_cifar10.py": SMALL_RESNET | FEW,
-    "vision/transfer_cifar10.py:probe": SMALL_RESNET
+    "vision/transfer_cifar10.py": SMALL_CONVNET | FEW,
+    "vision/transfer_cifar10.py:probe": SMALL_CONVNET
     | FEW
     | {"probes.linear.probe.train.examples_per_class": 4},
-    "vision/transfer_cifar10.py:scratch": SMALL_RESNET | FEW,
-    "vision/transfer_cifar10.py:pretrain": SMALL_RESNET,
+    "vision/transfer_cifar10.py:scratch": SMALL_CONVNET | FEW,
+    "vision/transfer_cifar10.py:pretrain": SMALL_CONVNET,
     "vision/resnet_cifar10.py": SMALL_RESNET | TEST_ONCE,
     "vision/resnet_cifar10.py:20": SMALL_RESNET | TEST_ONCE,
     "vision/cifar10_fast.py": {"objective.model.channels": (4, 4, 8)},

@@ -12,7 +12,7 @@ and one call of the program makes many steps.
     python -m research.train --config experiments/vision/cifar10_fast.py --workdir runs/fast
     python -m research.train --config experiments/vision/cifar10_fast.py:gpu --workdir runs/fast
 
-Expected: TODO. Data: `cifar10/`.
+Has not been run to its end yet. Data: `cifar10/`.
 """
 
 from ml_collections import ConfigDict

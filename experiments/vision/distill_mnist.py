@@ -12,7 +12,7 @@ teacher's soft targets at temperature 20 beside the labels and sees no moved ima
 
 The paper does not give its optimizer: ours was chosen on the last 5,000 training images.
 
-Expected: TODO. Data: `mnist/`.
+Expected: RESULTS.md has it. Data: `mnist/`.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """LeNet-5 on MNIST, with shifts of up to two pixels, or with distortions.
 
 LeCun et al. 1998 report 0.95 % test error for LeNet-5, and 0.8 % with distorted training images:
-moved, scaled, squeezed and sheared at random, which `distortions` does. Settings were chosen on the
-last 5,000 training images; the test set was not used.
+moved, scaled, squeezed and sheared at random, which `distortions` does, as far as is usual today.
+Settings of `shifts` were chosen on the last 5,000 training images; the test set was not used.
 
     python -m research.train --config experiments/vision/lenet_mnist.py --workdir runs/lenet
     python -m research.train --config experiments/vision/lenet_mnist.py:distortions \\

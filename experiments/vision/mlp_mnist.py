@@ -6,7 +6,7 @@ test set was not used.
 
     python -m research.train --config experiments/vision/mlp_mnist.py --workdir runs/mlp
 
-Expected: TODO. Data: `mnist/`.
+Expected: RESULTS.md has it. Data: `mnist/`.
 """
 
 from ml_collections import ConfigDict

@@ -12,7 +12,7 @@ MobileNetV2 and ViT-Ti with patches of 4×4 on the same images for the same time
         --workdir runs/resnet20
     python -m research.train --config experiments/vision/resnet_cifar10.py --workdir runs/small
 
-Expected: TODO. Data: `cifar10/`.
+Has not been run to its end yet. Data: `cifar10/`.
 """
 
 from typing import Any

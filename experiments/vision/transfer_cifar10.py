@@ -1,17 +1,18 @@
 """Transfer on CIFAR-10: what five classes teach about the other five, of which 50 images each are
 known.
 
-`pretrain` trains a ResNet-20 on all 25,000 images of airplanes, automobiles, birds, cats and deer.
-`finetune`, the default, goes on from it with 50 images each of dogs, frogs, horses, ships and
-trucks; `probe` fits a linear classifier to its features of the same images; `scratch` trains the
-same network on them alone. Which images these are is drawn by the seed. Settings were chosen on
-other training images of the five classes.
+`pretrain` trains a small convolutional network on all 25,000 images of airplanes, automobiles,
+birds, cats and deer. `finetune`, the default, goes on from it with 50 images each of dogs, frogs,
+horses, ships and trucks; `probe` fits a linear classifier to its features of the same images;
+`scratch` trains the same network on them alone. Which images these are is drawn by the seed.
 
     python -m research.train --config experiments/vision/transfer_cifar10.py:pretrain \\
         --workdir runs/transfer_pretrain
     python -m research.train --config experiments/vision/transfer_cifar10.py --workdir runs/transfer
 
-Expected: TODO. Data: `cifar10/`.
+Settings were chosen on the last fifth of the training images, of which the 50 are none.
+
+Expected: RESULTS.md has it. Data: `cifar10/`.
 """
 
 from typing import Any
@@ -27,9 +28,9 @@ SEEDS = {
     "scratch": ("data.source.seed",),
 }
 BARS = {
-    "finetune": ("test/accuracy", 0.65, "better than the linear probe"),
-    "probe": ("linear/accuracy", 0.55, "better than from scratch"),
-    "scratch": ("test/accuracy", 0.4, "twice as good as by chance"),
+    "finetune": ("test/accuracy", 0.756, "the linear probe on other training images"),
+    "probe": ("linear/accuracy", 0.711, "from scratch on other training images"),
+    "scratch": ("test/accuracy", 0.493, "a linear classifier of pixels on other training images"),
 }
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -57,7 +58,7 @@ def get_config(variant: str = "finetune") -> ConfigDict:
     config: dict[str, Any] = {
         "objective": {
             "name": "vision.Classification",
-            "model": {"name": "vision.CifarResNet", "num_classes": 5},
+            "model": {"name": "vision.ConvNet", "num_classes": 5, "channels": (32, 64, 128)},
         },
         "data": {
             "source": few,
@@ -68,7 +69,7 @@ def get_config(variant: str = "finetune") -> ConfigDict:
         "duration": "400 steps",
         "optimizer": {
             "name": "nesterov",
-            "learning_rate": 0.01,
+            "learning_rate": 0.03,
             "weight_decay": 5e-4,
             "schedule": {"name": "cosine", "warmup": "5%"},
         },
@@ -90,11 +91,10 @@ def get_config(variant: str = "finetune") -> ConfigDict:
                     "train": few,
                     "test": test,
                     "transforms": pixels,
+                    "regularization": 0.1,
                 },
             },
         }
-    if variant == "scratch":
-        config["optimizer"]["learning_rate"] = 0.1
     if variant == "pretrain":
         parts = [_cifar10(f"train_{i}") for i in (1, 2, 3, 4, 5)]
         files = {name: [part["files"][name] for part in parts] for name in ("image", "label")}

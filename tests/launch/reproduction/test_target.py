@@ -100,5 +100,5 @@ def test_variants_may_build_on_different_runs_and_have_seeds_of_their_own(family
     student, alone = read_target(f"{a}:student"), read_target(f"{a}:alone")
     assert (student.requires, alone.requires) == (requires["student"], {})
     assert (student.seeds, alone.seeds) == ((), ("data.source.seed",))
-    with pytest.raises(UserError, match=r"SEEDS = 'seed': expected a list"):
+    with pytest.raises(UserError, match=r"SEEDS = 'seed': expected a tuple"):
         read_target(write_config(family, "b", "SEEDS = 'seed'"))
