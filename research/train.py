@@ -96,7 +96,8 @@ def _refuse_change(options: argparse.Namespace, experiment: Any) -> None:
     file = options.workdir / "config.json"
     if options.allow_config_change or not file.is_file():
         return
-    changes = config.differences(read_json(file), config.to_plain(experiment))
+    before = config.brought_up_to_date(read_json(file))
+    changes = config.differences(before, config.to_plain(experiment))
     if changes:
         listed = "\n  ".join(changes)
         raise UserError(

@@ -208,7 +208,7 @@ def _changes(folder: Path, experiment: Experiment) -> list[str]:
     state, file = state_of(folder), folder / "config.json"
     if not file.is_file():
         return []
-    before, now = read_json(file), config.to_plain(experiment)
+    before, now = config.brought_up_to_date(read_json(file)), config.to_plain(experiment)
     if state == "finished":
         before, now = _without_reference(before), _without_reference(now)
     return config.differences(before, now)

@@ -60,7 +60,7 @@ def taken_up(specification: Specification, folder: Path) -> Specification:
     same = dataclasses.replace(
         specification, study=before.study, trials=max(before.trials, specification.trials)
     )
-    changes = config.differences(read_json(file), config.to_plain(same))
+    changes = config.differences(config.to_plain(before), config.to_plain(same))
     changes = [change for change in changes if not change.startswith("trials:")]
     if changes:
         listed = "\n  ".join(changes)

@@ -91,6 +91,15 @@ def differences(old: Any, new: Any) -> list[str]:
     ]
 
 
+def brought_up_to_date(recorded: Mapping[str, Any]) -> Any:
+    """The plain data of a run's config.json with the settings that were added to the code since,
+    at their defaults; as it is where a setting has gone or means something else."""
+    try:
+        return to_plain(check_experiment(recorded))
+    except UserError:
+        return recorded
+
+
 def document() -> list[tuple[str, str, str]]:
     """(path, default, documentation) of every setting, for --settings."""
     rows = []

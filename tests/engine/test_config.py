@@ -242,6 +242,19 @@ def test_differences():
     assert config.differences(old, old) == []
 
 
+def test_settings_that_came_later_are_no_differences():
+    now = config.to_plain(config.load(str(EXPERIMENTS / "vision" / "lenet_digits.py")))
+    before = json.loads(json.dumps(now))
+    del (
+        before["swa_start"],
+        before["optimizer"]["layers"],
+        before["objective"]["top_k"],
+    )
+    assert config.brought_up_to_date(before) == now
+    before |= {"seed": 1, "gone": 1}
+    assert config.brought_up_to_date(before) is before, "so that it is told what has gone"
+
+
 NESTED = {
     "objective": {
         "name": "generative.GAN",
