@@ -56,8 +56,12 @@ class Program:
         variables = objective.init(init_rng, batch)
         optimizers = self.optimizers(experiment, objective, variables["params"])
         hyperparameters = {path: jnp.asarray(value) for path, value in trial.items()}
-        averages = experiment.ema_decay is not None or experiment.swa_start is not None
-        return init_state(objective, optimizers, variables, rng, averages, hyperparameters)
+        averaged: tuple[str, ...] = ()
+        if experiment.ema_decay is not None:
+            averaged = ("params", "batch_stats")
+        elif experiment.swa_start is not None:
+            averaged = ("params",)  # whose statistics are those of the average itself
+        return init_state(objective, optimizers, variables, rng, averaged, hyperparameters)
 
     def train(
         self, dataset: Dataset, state: TrainState, arrays: Any, feed: Any, count: Any

@@ -1,4 +1,4 @@
-"""Stochastic weight averaging: what is evaluated is the even mean of a run's own parameters."""
+"""Averages over steps: even ones of a run's own parameters (SWA), and exponential ones."""
 
 import itertools
 from typing import Any
@@ -43,8 +43,8 @@ def test_the_average_is_the_mean_of_the_parameters_of_some_steps(alone):
         mean = jax.tree.map(lambda *x: np.mean(x, axis=0, dtype=np.float64), *entered)
         assert small.largest_difference(state.evaluated_params, mean) < 1e-7, f"step {step}"
         if len(entered) == 1:
-            assert small.largest_difference(state.ema, entered[0]) == 0, f"step {step}"
-    assert small.largest_difference(states[10].ema, states[10].params) > 1e-2
+            assert small.largest_difference(state.ema["params"], entered[0]) == 0, f"step {step}"
+    assert small.largest_difference(states[10].ema["params"], states[10].params) > 1e-2
 
 
 def test_batch_statistics_become_those_of_the_average(alone):
@@ -58,7 +58,8 @@ def test_batch_statistics_become_those_of_the_average(alone):
     for step, (before, after) in enumerate(itertools.pairwise(states)):
         batch = run.dataset.gather(run.dataset.arrays, run.orders[0].indices(step))
         own, raw = (
-            statistics(params, before.collections, batch) for params in (before.ema, before.params)
+            statistics(params, before.collections, batch)
+            for params in (before.evaluated_params, before.params)
         )
         found = after.collections["batch_stats"]
         assert small.largest_difference(found, own) < 1e-6, f"step {step}"
@@ -82,3 +83,19 @@ def test_trials_average_as_they_would_alone(alone):
     _, together, _ = small.trained(**SETTINGS, parallelism={"mode": "vmap", "trials": trials})
     trial = jax.tree.map(lambda x: x[1], on_host(together.replace(hyperparameters={})))
     assert small.largest_difference(trial, states[10]) < 1e-5
+
+
+def test_batch_statistics_are_averaged_with_the_parameters():
+    run = small.ready(**{**small.HARD, "ema_decay": 0.8})
+    state = run.init()
+    compiled = small.compile_train(run, state)
+    mean = on_host(state).collections["batch_stats"]
+    for step in range(4):
+        state, _ = small.advance(run, state, step, [1], compiled)
+        now = on_host(state).collections["batch_stats"]
+        mean = jax.tree.map(lambda past, x: 0.8 * past + 0.2 * x, mean, now)
+        found = state.evaluated_collections
+        assert small.largest_difference(found["batch_stats"], mean) < 1e-6, f"step {step}"
+        assert small.largest_difference(found["batch_stats"], now) > 1e-4, f"step {step}"
+        rest = {name: tree for name, tree in state.collections.items() if name != "batch_stats"}
+        assert {name: found[name] for name in rest} == rest
