@@ -102,7 +102,9 @@ def evaluate_run(
 def read_experiment(workdir: Path) -> Experiment:
     """The experiment of a run's folder, to run on one device whatever it was trained on."""
     if not (workdir / "config.json").is_file():
-        raise UserError(f"{workdir}: no run here (no config.json); --workdir names a run's folder")
+        raise UserError(
+            f"{workdir}: no run here (no config.json); give the folder of a run, its --workdir"
+        )
     experiment = check_experiment(read_json(workdir / "config.json"))
     if experiment.parallelism.mode == "vmap":
         return experiment

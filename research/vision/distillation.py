@@ -131,8 +131,11 @@ class Distillation:
     def _teacher(self) -> Any:
         from research.engine.restore import load_run
 
-        with jax.ensure_compile_time_eval():  # `init` is traced, and reads files here
-            run = load_run(self.teacher, self.step)
+        try:
+            with jax.ensure_compile_time_eval():  # `init` is traced, and reads files here
+                run = load_run(self.teacher, self.step)
+        except UserError as error:
+            raise UserError(f"teacher: {error}") from error
         if not hasattr(run.objective, "logits"):
             kind = type(run.objective).__name__
             raise UserError(f"teacher = {self.teacher!r}: a run of {kind}, which has no `logits`")

@@ -48,6 +48,8 @@ class Pretrained:
         Raises UserError where the file or the run does not have what is to be taken.
         """
         wanted = self._wanted(variables)
+        if not FilePath(self.path).exists():
+            raise UserError(f"init_from.path = {self.path!r}: no such file, and no run's folder")
         if FilePath(self.path).is_dir():
             return self._of_run(wanted)
         return self._of_file(objective, variables, wanted)

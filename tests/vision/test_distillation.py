@@ -83,7 +83,7 @@ def test_a_run_learns_from_another_and_holds_its_teacher(teacher, tmp_path):
 
 
 def test_teachers_that_there_are_not(teacher, tmp_path):
-    with pytest.raises(UserError, match="no run here"):
+    with pytest.raises(UserError, match=r"teacher: .*: no run here"):
         Distillation(Table(), str(tmp_path)).init(jax.random.key(0), batch_of(5))
     for settings in ({"temperature": 0.0}, {"soft_weight": 1.5}):
         with pytest.raises(UserError, match="a temperature is above 0, a weight in"):

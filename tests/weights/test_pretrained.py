@@ -134,7 +134,9 @@ def test_what_does_not_fit_is_told_before_anything_is_written(settings, told, so
 
 
 def test_no_such_file_and_no_such_run(tmp_path):
-    with pytest.raises(UserError, match=r"absent\.safetensors: no such file"):
+    with pytest.raises(
+        UserError, match=r"init_from.path = '.*absent\.safetensors': no such file, and no run's"
+    ):
         train.run(start(tmp_path / "absent.safetensors", tmp_path / "run", tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no run here"):
