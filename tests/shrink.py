@@ -42,7 +42,11 @@ SHRUNK = {
     "vision/resnet_cifar10.py": SMALL_RESNET | TEST_ONCE,
     "vision/resnet_cifar10.py:20": SMALL_RESNET | TEST_ONCE,
     "vision/cifar10_fast.py": {"objective.model.channels": (4, 4, 8)},
-    "vision/cifar10_fast.py:gpu": {"objective.model.channels": (4, 4, 8), "steps_per_call": 2},
+    "vision/cifar10_fast.py:gpu": {
+        "objective.model.channels": (4, 4, 8),
+        "steps_per_call": 2,
+        "compute_dtype": "float32",
+    },
     "vision/unet_isbi2012.py": {
         "objective.model.channels": (2, 4),
         "data.batch_size": 2,

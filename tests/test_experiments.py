@@ -50,6 +50,8 @@ def test_config_runs(config, tmp_path, shared_dir, capsys):
     complaint = golden.complaint(config, golden.numbers_of(workdir))
     assert not complaint, complaint
 
+    if config.startswith("vision") and ":" in config:
+        return  # the rest is as of the config without a variant
     capsys.readouterr()
     assert evaluate.run([f"--workdir={workdir}", f"--data_dir={data_dir}"]) == 0
     again = json.loads(capsys.readouterr().out)
@@ -68,11 +70,12 @@ def shallow(monkeypatch):
     test's time, and no setting makes these models smaller."""
     monkeypatch.setitem(resnet._DEPTHS, 50, (1, 1, 1, 1))
     monkeypatch.setitem(efficientnet._VARIANTS, "b0", (0.25, 0.25, 0.2))
+    monkeypatch.setattr(efficientnet, "_STAGES", efficientnet._STAGES[:2])
     for variant in ("tiny", "small"):
         monkeypatch.setitem(vit._VARIANTS, variant, (32, 2, 2))
     monkeypatch.setattr(vgg, "_CHANNELS", (4, 4, 4, 4, 4))
     monkeypatch.setattr(mobilenet, "_V2", ((6, 8, 1, 1), (6, 8, 2, 2)))
-    monkeypatch.setitem(mobilenet_v3._BLOCKS, "large", mobilenet_v3._BLOCKS["large"][::3])
+    monkeypatch.setitem(mobilenet_v3._BLOCKS, "large", mobilenet_v3._BLOCKS["large"][::5])
     monkeypatch.setitem(convnext._VARIANTS, "tiny", ((1, 1, 1, 1), 8))
 
 
