@@ -6,7 +6,7 @@ test set was not used.
 
     python -m research.train --config experiments/vision/mlp_mnist.py --workdir runs/mlp
 
-Expected: RESULTS.md has it. Data: `mnist/`.
+Expected: test accuracy 0.981 (40 s on 2 CPU cores). Data: `mnist/`.
 """
 
 from ml_collections import ConfigDict
