@@ -7,8 +7,9 @@ batch normalisation and the Dice loss are not the paper's.
     python -m research.train --config experiments/vision/unet_isbi2012.py --workdir runs/unet
 
 Measured once, seed 0 (9 minutes on 2 CPU cores): mean IoU 0.779 (membrane 0.654, cells 0.904),
-short of the bar; pixel error 0.081, Rand score 0.670 and information score 0.919, 0.879 and 0.966 at
-the best thresholds. It underfits: the pixel error of training is 0.09. Data: `isbi2012_em/`.
+short of the bar; pixel error 0.081; Rand score 0.670 and information score 0.919, or 0.879 and
+0.966 at the best thresholds. It underfits: the pixel error of training is 0.09.
+Data: `isbi2012_em/`.
 
 Settings were chosen by training on slices 0 to 19 and looking at 20 to 23 only:
 
