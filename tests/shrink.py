@@ -41,9 +41,13 @@ SHRUNK = {
     "vision/transfer_cifar10.py:pretrain": SMALL_CONVNET,
     "vision/resnet_cifar10.py": SMALL_RESNET | TEST_ONCE,
     "vision/resnet_cifar10.py:20": SMALL_RESNET | TEST_ONCE,
-    "vision/cifar10_fast.py": {"objective.model.channels": (4, 4, 8)},
+    "vision/cifar10_fast.py": {
+        "objective.model.channels": (4, 4, 8),
+        "optimizer.learning_rate": 0.01,
+    },
     "vision/cifar10_fast.py:gpu": {
         "objective.model.channels": (4, 4, 8),
+        "optimizer.learning_rate": 0.01,
         "steps_per_call": 2,
         "compute_dtype": "float32",
     },

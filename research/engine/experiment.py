@@ -268,8 +268,8 @@ class Experiment:
         "What models compute in; parameters, losses and statistics stay float32.", "float32"
     )
     ema_decay: float | None = setting(
-        "Averages parameters and running batch statistics over steps; evaluation then uses the "
-        "averages.",
+        "Averages parameters over steps; evaluation then uses the average, with the running batch "
+        "statistics of the parameters themselves.",
         None,
         at_least=0.0,
         at_most=1.0,

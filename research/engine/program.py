@@ -56,11 +56,8 @@ class Program:
         variables = objective.init(init_rng, batch)
         optimizers = self.optimizers(experiment, objective, variables["params"])
         hyperparameters = {path: jnp.asarray(value) for path, value in trial.items()}
-        averaged: tuple[str, ...] = ()
-        if experiment.ema_decay is not None:
-            averaged = ("params", "batch_stats")
-        elif experiment.swa_start is not None:
-            averaged = ("params",)  # whose statistics are those of the average itself
+        averages = experiment.ema_decay is not None or experiment.swa_start is not None
+        averaged = ("params",) if averages else ()
         return init_state(objective, optimizers, variables, rng, averaged, hyperparameters)
 
     def train(

@@ -1,4 +1,4 @@
-"""Averages over steps: even ones of a run's own parameters (SWA), and exponential ones."""
+"""Stochastic weight averaging: what is evaluated is the even mean of a run's own parameters."""
 
 import itertools
 from typing import Any
@@ -83,19 +83,3 @@ def test_trials_average_as_they_would_alone(alone):
     _, together, _ = small.trained(**SETTINGS, parallelism={"mode": "vmap", "trials": trials})
     trial = jax.tree.map(lambda x: x[1], on_host(together.replace(hyperparameters={})))
     assert small.largest_difference(trial, states[10]) < 1e-5
-
-
-def test_batch_statistics_are_averaged_with_the_parameters():
-    run = small.ready(**{**small.HARD, "ema_decay": 0.8})
-    state = run.init()
-    compiled = small.compile_train(run, state)
-    mean = on_host(state).collections["batch_stats"]
-    for step in range(4):
-        state, _ = small.advance(run, state, step, [1], compiled)
-        now = on_host(state).collections["batch_stats"]
-        mean = jax.tree.map(lambda past, x: 0.8 * past + 0.2 * x, mean, now)
-        found = state.evaluated_collections
-        assert small.largest_difference(found["batch_stats"], mean) < 1e-6, f"step {step}"
-        assert small.largest_difference(found["batch_stats"], now) > 1e-4, f"step {step}"
-        rest = {name: tree for name, tree in state.collections.items() if name != "batch_stats"}
-        assert {name: found[name] for name in rest} == rest
