@@ -120,7 +120,7 @@ def random_state(shapes):
     return jax.tree.map(empty, shapes).replace(
         params=params,
         collections=random_arrays(shapes.collections),
-        ema=None if shapes.ema is None else random_arrays(shapes.ema),
+        ema=None if shapes.ema is None else jax.tree.map(jnp.copy, params),
     )
 
 

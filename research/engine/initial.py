@@ -54,6 +54,6 @@ def with_arrays(logical: TrainState, arrays: Mapping[str, np.ndarray]) -> TrainS
 
     return logical.replace(  # type: ignore[attr-defined]
         params=placed(logical.params, "params/"),
-        ema=placed(logical.ema, ""),
+        ema=placed(logical.ema, "params/"),
         collections=placed(logical.collections, ""),
     )

@@ -57,8 +57,7 @@ class Program:
         optimizers = self.optimizers(experiment, objective, variables["params"])
         hyperparameters = {path: jnp.asarray(value) for path, value in trial.items()}
         averages = experiment.ema_decay is not None or experiment.swa_start is not None
-        averaged = ("params",) if averages else ()
-        return init_state(objective, optimizers, variables, rng, averaged, hyperparameters)
+        return init_state(objective, optimizers, variables, rng, averages, hyperparameters)
 
     def train(
         self, dataset: Dataset, state: TrainState, arrays: Any, feed: Any, count: Any

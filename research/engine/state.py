@@ -6,7 +6,7 @@ from typing import Any
 from flax import struct
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from research.engine.objective import Collections, Params, Variables
+from research.engine.objective import Collections, Params
 
 
 @struct.dataclass
@@ -14,27 +14,20 @@ class TrainState:
     """Everything that a step reads and writes.
 
     `opt_state` has one entry a player; an objective without players has the one player "model".
-    `ema` holds averages over steps, exponential or even: of "params", and of "batch_stats" where
-    these are averaged, too; or None. `rng` never changes: a step's key is `fold_in(rng, step)`.
-    `hyperparameters` are the settings in which trials of one program differ, by path; it is empty
-    but under vmap.
+    `ema` is an average of `params` over steps, exponential or even, or None. `rng` never changes: a
+    step's key is `fold_in(rng, step)`. `hyperparameters` are the settings in which trials of one
+    program differ, by path; it is empty but under vmap.
     """
 
     step: Int[Array, ""]
     params: Params
     collections: Collections
     opt_state: Mapping[str, Any]
-    ema: Variables | None
+    ema: Params | None
     rng: PRNGKeyArray
     hyperparameters: Mapping[str, Any]
 
     @property
     def evaluated_params(self) -> Params:
         """What is evaluated: the average where there is one."""
-        return self.params if self.ema is None else self.ema["params"]
-
-    @property
-    def evaluated_collections(self) -> Collections:
-        """What goes with them."""
-        averages = {} if self.ema is None else self.ema
-        return {name: averages.get(name, tree) for name, tree in self.collections.items()}
+        return self.params if self.ema is None else self.ema

@@ -20,7 +20,6 @@ from research.engine.objective import (
     Objective,
     Params,
     Player,
-    Variables,
 )
 from research.engine.state import TrainState
 from research.errors import UserError
@@ -62,20 +61,20 @@ def init_state(
     optimizers: Optimizers,
     variables: Mapping[str, Any],
     rng: PRNGKeyArray,
-    averaged: Sequence[str],
+    averages: bool,
     hyperparameters: Mapping[str, Any],
 ) -> TrainState:
-    """The state before the first step, from the objective's initial variables, and with a place for
-    averages of those that are `averaged`."""
+    """The state before the first step, from the objective's initial variables; with a place for an
+    average of the parameters where it `averages`."""
     collections = dict(variables)
     params = collections.pop("params")
     opt_state = {
         player.name: optimizers[player.name].init(_part(params, player))
         for player in players_of(objective, params)
     }
-    ema = {name: jax.tree.map(jnp.copy, variables[name]) for name in averaged if name in variables}
+    ema = jax.tree.map(jnp.copy, params) if averages else None
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, collections, opt_state, ema or None, rng, hyperparameters)
+    return TrainState(step, params, collections, opt_state, ema, rng, hyperparameters)
 
 
 def train_step(
@@ -109,7 +108,7 @@ def train_step(
         all_grads, all_updates = {**all_grads, **grads}, {**all_updates, **updates}
         metrics |= player_metrics
 
-    ema = _averaged(settings, state.ema, {"params": params, **collections}, state.step + 1)
+    ema = _averaged(settings, state.ema, params, state.step + 1)
     if isinstance(objective, HasAfterUpdate):
         progress = (state.step + 1) / settings.total_steps
         collections = objective.after_update(params, collections, progress)
@@ -139,17 +138,12 @@ def _part(params: Params, player: Player) -> dict[str, Any]:
     return {module: params[module] for module in player.modules}
 
 
-def _averaged(
-    settings: StepSettings, past: Variables | None, variables: Variables, step: Any
-) -> Variables | None:
-    """The averages after so many steps, from those before and the variables; None without."""
-    if past is None:
-        return None
-    now = {name: variables[name] for name in past}
+def _averaged(settings: StepSettings, past: Params | None, params: Params, step: Any) -> Any:
+    """The average after so many steps, from the one before and the parameters; None without."""
     if settings.ema_decay is not None:
-        return optax.incremental_update(now, past, 1 - settings.ema_decay)
+        return optax.incremental_update(params, past, 1 - settings.ema_decay)
     if settings.swa_start is None:
-        return past
+        return None
     since = step - settings.swa_start
     enters, count = since % settings.swa_every == 0, since // settings.swa_every + 1
 
@@ -157,7 +151,7 @@ def _averaged(
         moved = mean + (now - mean) / count.astype(now.dtype)
         return jnp.where(since <= 0, now, jnp.where(enters, moved, mean))
 
-    return jax.tree.map(average, past, now)
+    return jax.tree.map(average, past, params)
 
 
 def _gradients(

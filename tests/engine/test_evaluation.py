@@ -24,9 +24,7 @@ def run() -> Prepared:
 def test_every_batch_size_gives_the_mean_over_all_examples(run: Prepared) -> None:
     state = run.init()
     # Statistics other than the initial ones, so that using a batch's own would be seen.
-    moved = jax.tree.map(lambda x: x + 0.3, state.collections)
-    ema = {"params": state.params, "batch_stats": moved["batch_stats"]}
-    state = state.replace(collections=moved, ema=ema)
+    state = state.replace(collections=jax.tree.map(lambda x: x + 0.3, state.collections))
     evaluate = jax.jit(run.program.objective.evaluate)
     arrays = run.evaluators["from_host"].dataset.arrays
     size = len(arrays["label"])
@@ -48,7 +46,7 @@ def test_every_batch_size_gives_the_mean_over_all_examples(run: Prepared) -> Non
 
 def test_the_average_is_evaluated_where_there_is_one(run: Prepared) -> None:
     state = run.init()
-    zeros = state.replace(ema={"params": jax.tree.map(jnp.zeros_like, state.params)})
+    zeros = state.replace(ema=jax.tree.map(jnp.zeros_like, state.params))
     measured = run.evaluators["of_128"](zeros)
     assert measured["loss"] == pytest.approx(np.log(10), rel=1e-6)
     assert run.evaluators["of_128"](state)["loss"] != pytest.approx(np.log(10), rel=1e-4)

@@ -13,7 +13,7 @@ from tests import processes
 MODES = {"pmap": 1e-6, "data": 1e-6, "fsdp": 1e-6, "tensor": 1e-5, "pmap, micro-batches": 1e-6}
 """How far each may be from one device."""
 
-OWNERS = ("params", "ema/params", "opt_state/model/1/trace")
+OWNERS = ("params", "ema", "opt_state/model/1/trace")
 SHARDS = {
     # The dense kernel is (128, 64), the head's (64, 10) is too small to be split by itself.
     "jit": ([128, 64], [64, 10]),

@@ -25,8 +25,8 @@ def start(
 ) -> tuple[Any, Any]:
     """The state before the first step, and the compiled step on always the same batch."""
     settings = StepSettings(**{"total_steps": 4} | options)
-    averaged = () if settings.ema_decay is None else ("params",)
-    state = init_state(objective, optimizers, variables, jax.random.key(0), averaged, {})
+    averages = settings.ema_decay is not None
+    state = init_state(objective, optimizers, variables, jax.random.key(0), averages, {})
     return state, jax.jit(lambda state: train_step(objective, optimizers, settings, state, batch))
 
 
@@ -120,9 +120,9 @@ def test_average_and_norms_by_hand():
             },
             rel=1e-5,
         )
-        assert float(state.evaluated_params["a"]["x"]) == pytest.approx(mean_x, rel=1e-6)
-        assert float(state.evaluated_params["b"]["y"]) == pytest.approx(mean_y, rel=1e-6)
-        assert state.evaluated_params is state.ema["params"]
+        assert float(state.ema["a"]["x"]) == pytest.approx(mean_x, rel=1e-6)
+        assert float(state.ema["b"]["y"]) == pytest.approx(mean_y, rel=1e-6)
+        assert state.evaluated_params is state.ema
     state, step = start(objective, sgd, objective.init(None, None), log_norms=False)
     state, metrics = step(state)
     assert metrics.keys() == {"loss", "grad_norm"}

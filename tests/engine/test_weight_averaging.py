@@ -43,8 +43,8 @@ def test_the_average_is_the_mean_of_the_parameters_of_some_steps(alone):
         mean = jax.tree.map(lambda *x: np.mean(x, axis=0, dtype=np.float64), *entered)
         assert small.largest_difference(state.evaluated_params, mean) < 1e-7, f"step {step}"
         if len(entered) == 1:
-            assert small.largest_difference(state.ema["params"], entered[0]) == 0, f"step {step}"
-    assert small.largest_difference(states[10].ema["params"], states[10].params) > 1e-2
+            assert small.largest_difference(state.ema, entered[0]) == 0, f"step {step}"
+    assert small.largest_difference(states[10].ema, states[10].params) > 1e-2
 
 
 def test_batch_statistics_become_those_of_the_average(alone):
@@ -58,8 +58,7 @@ def test_batch_statistics_become_those_of_the_average(alone):
     for step, (before, after) in enumerate(itertools.pairwise(states)):
         batch = run.dataset.gather(run.dataset.arrays, run.orders[0].indices(step))
         own, raw = (
-            statistics(params, before.collections, batch)
-            for params in (before.evaluated_params, before.params)
+            statistics(params, before.collections, batch) for params in (before.ema, before.params)
         )
         found = after.collections["batch_stats"]
         assert small.largest_difference(found, own) < 1e-6, f"step {step}"
