@@ -72,7 +72,7 @@ def get_config(variant: str = "small") -> ConfigDict:
     if variant in SMALL:
         model, duration, optimizer = SMALL[variant]
         parts: tuple[int, ...] = PARTS[:1]
-        optimizer |= {"schedule": {"name": "cosine", "warmup": "5%"}}
+        optimizer = {**optimizer, "schedule": {"name": "cosine", "warmup": "5%"}}
         reference = {
             "paper": "our own bar: 60 % of the test images from a fifth of the training images",
             "metric": "test/accuracy",
