@@ -46,11 +46,10 @@ class Classes:
         labels = np.asarray(whole.gather({"label": whole.arrays["label"]}, everything)["label"])
         generator = np.random.default_rng(self.seed)
         chosen = [self._choose(np.flatnonzero(labels == k), k, generator) for k in self.classes]
-        rows = np.sort(np.concatenate(chosen))
-        arrays = dict(whole.gather(whole.arrays, rows))
-        order = np.argsort(self.classes)
-        places = np.searchsorted(np.asarray(self.classes)[order], arrays["label"])
-        arrays["label"] = order[places].astype(np.int32)
+        rows = np.concatenate(chosen)
+        places = np.repeat(np.arange(len(chosen), dtype=np.int32), [len(part) for part in chosen])
+        order = np.argsort(rows)
+        arrays = {**whole.gather(whole.arrays, rows[order]), "label": places[order]}
         return Dataset(len(rows), arrays)
 
     def _choose(self, rows: np.ndarray, label: int, generator: np.random.Generator) -> np.ndarray:
