@@ -46,8 +46,7 @@ class Whitening:
         dataset = self.source.open(default_data_dir())
         rows = np.arange(min(self.num_images, dataset.size))
         batch = dataset.gather(dataset.arrays, rows)
-        with jax.ensure_compile_time_eval():
-            batch = apply_transforms(self.transforms, jax.random.key(0), batch)
+        batch = apply_transforms(self.transforms, jax.random.key(0), batch)
         kernel = whitening_kernel(np.asarray(batch["image"]), shape[:2], self.epsilon)
         if kernel.shape != shape:
             raise UserError(
