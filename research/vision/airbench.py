@@ -60,15 +60,16 @@ class AirbenchNet(nn.Module):
         conv: Any = partial(
             Conv, kernel_size=(3, 3), use_bias=False, kernel_init=partial_identity, **types
         )
+        gelu: Any = partial(jax.nn.gelu, approximate=False)
         filters = 8 * images.shape[-1]
         x = Conv(filters, (2, 2), padding="VALID", name="whitening", **types)(images)
-        x = jax.nn.gelu(x)
+        x = gelu(x)
         maps = {"whitening": x}
         for stage, channels in enumerate(self.channels):
             x = max_pool(conv(channels, name=f"stage_{stage}_conv_0")(x), (2, 2))
-            x = jax.nn.gelu(norm(name=f"stage_{stage}_norm_0")(x))
+            x = gelu(norm(name=f"stage_{stage}_norm_0")(x))
             x = conv(channels, name=f"stage_{stage}_conv_1")(x)
-            x = maps[f"stage_{stage}"] = jax.nn.gelu(norm(name=f"stage_{stage}_norm_1")(x))
+            x = maps[f"stage_{stage}"] = gelu(norm(name=f"stage_{stage}_norm_1")(x))
         return maps
 
 
