@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax.errors import ScopeParamShapeError
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.engine.display import Displays
@@ -47,8 +48,26 @@ class Distillation:
                 raise UserError(f"{name} = {value}: a temperature is above 0, a weight in [0, 1]")
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
-        """The student's variables, and the teacher's in a collection of their own."""
-        return {**self._student.init(rng, batch), _TEACHER: self._teacher.variables}
+        """The student's variables, and the teacher's in a collection of their own.
+
+        Raises UserError where the teacher takes no such images, or knows other classes.
+        """
+        teacher, variables = self._teacher.variables, self._student.init(rng, batch)
+        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        try:
+            theirs = jax.eval_shape(self._teacher_logits, teacher, batch).shape
+        except (ValueError, ScopeParamShapeError) as error:
+            raise UserError(
+                f"teacher = {self.teacher!r}: does not take images of "
+                f"{'×'.join(map(str, batch['image'].shape[1:]))}; it was trained on other data "
+                f"({error})"
+            ) from error
+        ours = jax.eval_shape(self._student.logits, variables["params"], collections, batch).shape
+        if theirs != ours:
+            raise UserError(
+                f"teacher = {self.teacher!r}: has {theirs[-1]} classes, the model {ours[-1]}"
+            )
+        return {**variables, _TEACHER: teacher}
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a label is none of the model's classes."""
@@ -68,11 +87,6 @@ class Distillation:
             rngs={"dropout": rng},
         )
         logits = logits.astype(jnp.float32)
-        if soft.shape != logits.shape:
-            raise UserError(
-                f"teacher = {self.teacher!r}: has {soft.shape[-1]} classes, the model "
-                f"{logits.shape[-1]}"
-            )
         hard = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         distance = optax.kl_divergence(
             jax.nn.log_softmax(logits / self.temperature), jax.nn.softmax(soft / self.temperature)

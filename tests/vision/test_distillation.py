@@ -11,7 +11,7 @@ from research import train
 from research.engine.objective import HasCheckData, HasFeatures, HasShow, Objective
 from research.engine.restore import load_run
 from research.errors import UserError
-from research.vision import Distillation
+from research.vision import MLP, Distillation
 from research.weights.convert import flatten
 from tests.shared import trained
 from tests.shrink import arguments
@@ -88,3 +88,12 @@ def test_teachers_that_there_are_not(teacher, tmp_path):
     for settings in ({"temperature": 0.0}, {"soft_weight": 1.5}):
         with pytest.raises(UserError, match="a temperature is above 0, a weight in"):
             Distillation(Table(), str(teacher), **settings)
+
+
+def test_a_teacher_of_other_images_or_classes(teacher):
+    batch = batch_of(5)
+    colour = batch | {"image": jnp.zeros((5, 8, 8, 3))}
+    with pytest.raises(UserError, match=r"teacher = .*: does not take images of 8×8×3"):
+        Distillation(MLP(10, (8,)), str(teacher)).init(jax.random.key(0), colour)
+    with pytest.raises(UserError, match=r"teacher = .*: has 10 classes, the model 7"):
+        Distillation(MLP(7, (8,)), str(teacher)).init(jax.random.key(0), batch)
