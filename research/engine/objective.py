@@ -164,6 +164,16 @@ class Probe(Protocol):
 
 
 @runtime_checkable
+class HasCheck(Protocol):
+    """A probe that can say before training whether it will be able to measure."""
+
+    def check(self, objective: Objective, variables: Variables, data_dir: str) -> None:
+        """Raises UserError where it will not: data that is not there or does not fit, an objective
+        that lacks what it needs. `variables` has shapes and types only."""
+        ...
+
+
+@runtime_checkable
 class InitialVariables(Protocol):
     """Where a run's variables come from, some or all, instead of their initialisers."""
 

@@ -12,19 +12,20 @@ import numpy as np
 
 from research.data.dataset import Dataset
 from research.data.pipeline import Order
+from research.engine.config import build
 from research.engine.consistency import check_metric_name, named_metrics
 from research.engine.duration import Steps
 from research.engine.evaluation import Evaluator, first_batch, fits_on_device, open_dataset
 from research.engine.experiment import Experiment
 from research.engine.files import read_json
 from research.engine.initial import initial_arrays, with_arrays
-from research.engine.objective import HasCheckData
+from research.engine.objective import HasCheck, HasCheckData
 from research.engine.parallel import Jit, Parallel, Vmap
 from research.engine.parallel_mesh import make_mesh
 from research.engine.parallel_pmap import Pmap
 from research.engine.program import Program, Trial, make_program
 from research.engine.state import TrainState
-from research.engine.traced import told_by_setting
+from research.engine.traced import told_by_path, told_by_setting
 from research.errors import UserError
 
 
@@ -135,6 +136,7 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     )
     _check_data(prepared)
     _check_names(prepared)
+    _check_probes(prepared, data_dir)
     return prepared
 
 
@@ -212,3 +214,15 @@ def _check_names(prepared: Prepared) -> None:
         for path, metric in named_metrics(experiment).items():
             if metric.partition("/")[0] == name:
                 check_metric_name(path, metric, known)
+
+
+def _check_probes(prepared: Prepared, data_dir: Path) -> None:
+    """Asks each probe whether it will be able to measure: hours later is too late to hear it."""
+    objective, state = prepared.program.objective, prepared.initial_shapes()
+    variables = {"params": state.params, **state.collections}
+    for name, settings in prepared.experiment.probes.items():
+        path = f"probes.{name}.probe"
+        probe = build(settings.probe, path)
+        if isinstance(probe, HasCheck):
+            with told_by_path(path):
+                probe.check(objective, variables, str(data_dir))

@@ -1,6 +1,7 @@
 """Mistakes that show when shapes are traced, told by the setting they are of."""
 
 import traceback
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,9 +25,9 @@ def told_by_setting(
     try:
         yield
     except (ValueError, ScopeParamShapeError) as error:
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        frames = _frames(error)
         unfit = isinstance(error, ScopeParamShapeError) and data != "data"
-        if not unfit and not frames[-1].f_globals["__name__"].startswith("research."):
+        if not unfit and not _is_ours(frames):
             raise
         for place, transform in enumerate(transforms):
             try:
@@ -36,14 +37,39 @@ def told_by_setting(
         examples = ", ".join(f"{name} {x.shape[1:]} {x.dtype}" for name, x in batch.items())
         seen = f"after its transforms, an example of {data} has {examples}"
         if unfit:
-            reason = str(error).partition(" (https://")[0]
-            raise UserError(
-                f"{data}: its examples do not fit the parameters: {reason}; {seen}"
-            ) from error
+            raise UserError(f"{data}: {_misfit(error)}; {seen}") from error
         models = _models(objective, "objective")
         kinds = [type(frame.f_locals.get("self")) for frame in frames]
         where = [models[kind] for kind in kinds if kind in models] or ["objective"]
         raise UserError(f"{where[-1]}: {error}; {seen}") from error
+
+
+@contextmanager
+def told_by_path(path: str) -> Iterator[None]:
+    """Puts the path of a setting before what is refused inside, by what was built from it."""
+    try:
+        yield
+    except ScopeParamShapeError as error:
+        raise UserError(f"{path}: {_misfit(error)}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except ValueError as error:
+        if not _is_ours(_frames(error)):
+            raise
+        raise UserError(f"{path}: {error}") from error
+
+
+def _frames(error: Exception) -> list[types.FrameType]:
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def _is_ours(frames: Sequence[types.FrameType]) -> bool:
+    return frames[-1].f_globals["__name__"].startswith("research.")
+
+
+def _misfit(error: Exception) -> str:
+    reason = str(error).partition(" (https://")[0]
+    return f"its examples do not fit the parameters: {reason}"
 
 
 def _models(value: Any, path: str) -> dict[Any, str]:

@@ -1,6 +1,6 @@
 """A trained classifier's verdict on a generative model's samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -55,51 +55,61 @@ class ClassifierProbe:
     ) -> Mapping[str, float]:
         """The shares, each in [0, 1].
 
-        Raises UserError where the run is missing or no classifier, or the objective does not
-        generate images under the name `samples`.
+        Raises UserError as `check`.
         """
+        run = self._load(objective)
+        probabilities = jax.jit(_probabilities_of(objective, run))
+        theirs = run.params, run.collections
+        count = -(-self.num_samples // _BATCH_SIZE)
+        parts = [probabilities(variables, *theirs, key) for key in jax.random.split(rng, count)]
+        return shares(np.concatenate(parts)[: self.num_samples], self.confidence)
+
+    def check(self, objective: Objective, variables: Variables, data_dir: str) -> None:
+        """Raises UserError where the run is missing or no classifier, or the objective does not
+        generate images under the name `samples`."""
+        run = self._load(objective)
+        arguments = variables, run.params, run.collections, jax.random.key(0)
+        jax.eval_shape(_probabilities_of(objective, run), *arguments)
+
+    def metric_names(self) -> Sequence[str]:
+        """What `__call__` returns for every classifier."""
+        return ("confident", "smallest_class")
+
+    def _load(self, objective: Objective) -> Any:
         from research.engine.restore import load_run
 
         if not isinstance(objective, HasGenerate):
             raise UserError(f"ClassifierProbe: {type(objective).__name__} does not generate")
         run = load_run(self.workdir, self.step)
-        classifier = run.objective
-        if not isinstance(classifier, Classifier):
+        if not isinstance(run.objective, Classifier):
             raise UserError(
                 f"ClassifierProbe: workdir={self.workdir!r} is a run of "
-                f"{type(classifier).__name__}, which has no `logits`; name a classifier's run"
+                f"{type(run.objective).__name__}, which has no `logits`; name a classifier's run"
             )
+        return run
+
+
+def _probabilities_of(
+    objective: Any, run: Any
+) -> Callable[[Variables, Params, Collections, PRNGKeyArray], Float[Array, "batch classes"]]:
+    """What the run's classifier, with its variables, says of samples of the objective."""
+
+    def probabilities_of(
+        variables: Variables, run_params: Params, run_collections: Collections, rng: PRNGKeyArray
+    ) -> Float[Array, "batch classes"]:
         collections = {name: tree for name, tree in variables.items() if name != "params"}
+        options: dict[str, Any] = {"num_samples": _BATCH_SIZE}
+        displays = objective.generate(variables["params"], collections, rng, **options)
+        samples = displays.get("samples")
+        if not isinstance(samples, Images):
+            raise UserError(
+                f"ClassifierProbe: {type(objective).__name__}.generate returned no images "
+                f"named `samples`, but {sorted(displays)}"
+            )
+        batch = run.preprocess({"image": jnp.asarray(samples.images)})
+        return jax.nn.softmax(run.objective.logits(run_params, run_collections, batch))
 
-        @jax.jit
-        def probabilities(
-            params: Params,
-            collections: Collections,
-            run_params: Params,
-            run_collections: Collections,
-            rng: PRNGKeyArray,
-        ) -> Float[Array, "batch classes"]:
-            options: dict[str, Any] = {"num_samples": _BATCH_SIZE}
-            displays = objective.generate(params, collections, rng, **options)
-            samples = displays.get("samples")
-            if not isinstance(samples, Images):
-                raise UserError(
-                    f"ClassifierProbe: {type(objective).__name__}.generate returned no images "
-                    f"named `samples`, but {sorted(displays)}"
-                )
-            batch = run.preprocess({"image": jnp.asarray(samples.images)})
-            return jax.nn.softmax(classifier.logits(run_params, run_collections, batch))
-
-        count = -(-self.num_samples // _BATCH_SIZE)
-        parts = [
-            probabilities(variables["params"], collections, run.params, run.collections, key)
-            for key in jax.random.split(rng, count)
-        ]
-        return shares(np.concatenate(parts)[: self.num_samples], self.confidence)
-
-    def metric_names(self) -> Sequence[str]:
-        """What `__call__` returns for every classifier."""
-        return ("confident", "smallest_class")
+    return probabilities_of
 
 
 def shares(

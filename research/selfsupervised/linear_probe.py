@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from research.data.augment.transform import apply_transforms
+from research.data.dataset import Dataset, Source
 from research.engine.objective import Batch, HasFeatures, Objective, Variables
 from research.errors import UserError
 from research.selfsupervised.byol import feature_std
@@ -33,8 +35,8 @@ class LinearProbe:
     pixels: a representation that does not beat both has not been learnt.
     """
 
-    train: Any
-    test: Any
+    train: Source
+    test: Source
     transforms: tuple[Any, ...] = ()
     max_train: int | None = None
     regularization: float = 1e-4
@@ -47,16 +49,11 @@ class LinearProbe:
 
         Raises UserError where the objective has no features.
         """
-        if not isinstance(objective, HasFeatures):
-            raise UserError(f"LinearProbe: {type(objective).__name__} has no `features`")
-        datasets = [source.open(Path(data_dir)) for source in (self.train, self.test)]
+        datasets, features_of = self._open(data_dir), self._features_of(objective)
         order = np.random.default_rng(0).permutation(datasets[0].size)
         rows = [np.sort(order[: self.max_train]), np.arange(datasets[1].size)]
 
-        @jax.jit
-        def of_network(variables: Variables, batch: Batch) -> Array:
-            collections = {name: tree for name, tree in variables.items() if name != "params"}
-            return objective.features(variables["params"], collections, self._transform(batch))
+        of_network = jax.jit(features_of)
 
         @jax.jit
         def of_pixels(batch: Batch) -> Array:
@@ -81,6 +78,14 @@ class LinearProbe:
             "feature_std": float(feature_std(jnp.asarray(features))),
         }
 
+    def check(self, objective: Objective, variables: Variables, data_dir: str) -> None:
+        """Raises UserError where data is missing or does not fit the objective's features."""
+        for name, dataset in zip(("train", "test"), self._open(data_dir), strict=True):
+            batch = dataset.gather(dataset.arrays, np.arange(min(2, dataset.size)))
+            if "label" not in batch:
+                raise UserError(f"{name}: its examples have no `label`")
+            jax.eval_shape(self._features_of(objective), variables, batch)
+
     def metric_names(self) -> Sequence[str]:
         """What `__call__` returns."""
         return ("accuracy", "accuracy_untrained", "accuracy_pixels", "feature_std")
@@ -99,10 +104,21 @@ class LinearProbe:
         fitted = make_pipeline(StandardScaler(), classifier).fit(features, labels)
         return float(fitted.score(test_features, test_labels))
 
+    def _open(self, data_dir: str) -> list[Dataset]:
+        return [source.open(Path(data_dir)) for source in (self.train, self.test)]
+
     def _transform(self, batch: Batch) -> Batch:
-        for place, transform in enumerate(self.transforms):
-            batch = transform(jax.random.fold_in(jax.random.key(0), place), batch)
-        return batch
+        return apply_transforms(self.transforms, jax.random.key(0), batch)
+
+    def _features_of(self, objective: Objective) -> Callable[[Variables, Batch], Array]:
+        if not isinstance(objective, HasFeatures):
+            raise UserError(f"LinearProbe: {type(objective).__name__} has no `features`")
+
+        def features_of(variables: Variables, batch: Batch) -> Array:
+            collections = {name: tree for name, tree in variables.items() if name != "params"}
+            return objective.features(variables["params"], collections, self._transform(batch))
+
+        return features_of
 
 
 def _featurize(

@@ -1,16 +1,17 @@
 """What a mean over examples cannot say about a classifier."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.data.augment.transform import apply_transforms
-from research.engine.objective import Batch, Objective, Params, Variables
+from research.data.dataset import Source
+from research.engine.objective import Batch, Objective, Variables
 from research.errors import UserError
 
 _BATCH_SIZE = 500
@@ -26,7 +27,7 @@ class ClassificationReport:
     over classes.
     """
 
-    source: Any
+    source: Source
     transforms: tuple[Any, ...] = ()
     num_bins: int = 15
 
@@ -37,24 +38,23 @@ class ClassificationReport:
 
         Raises UserError where the objective has no `logits`.
         """
-        logits_of: Any = getattr(objective, "logits", None)
-        if logits_of is None:
-            raise UserError(f"ClassificationReport: {type(objective).__name__} has no `logits`")
         dataset = self.source.open(Path(data_dir))
-
-        @jax.jit
-        def probabilities(params: Params, collections: Any, batch: Batch) -> jax.Array:
-            batch = apply_transforms(self.transforms, jax.random.key(0), batch)
-            return jax.nn.softmax(logits_of(params, collections, batch))
-
-        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        probabilities = jax.jit(self._probabilities_of(objective))
         found, labels = [], []
         for start in range(0, dataset.size, _BATCH_SIZE):
             indices = np.arange(start, min(start + _BATCH_SIZE, dataset.size))
             batch = dataset.gather(dataset.arrays, indices)
             labels.append(np.asarray(batch["label"]))
-            found.append(np.asarray(probabilities(variables["params"], collections, batch)))
+            found.append(np.asarray(probabilities(variables, batch)))
         return self.numbers(np.concatenate(found), np.concatenate(labels))
+
+    def check(self, objective: Objective, variables: Variables, data_dir: str) -> None:
+        """Raises UserError where data is missing or does not fit the classifier."""
+        dataset = self.source.open(Path(data_dir))
+        batch = dataset.gather(dataset.arrays, np.arange(min(2, dataset.size)))
+        if "label" not in batch:
+            raise UserError("source: its examples have no `label`")
+        jax.eval_shape(self._probabilities_of(objective), variables, batch)
 
     def metric_names(self) -> Sequence[str]:
         """What `__call__` returns for every classifier."""
@@ -80,6 +80,18 @@ class ClassificationReport:
             "smallest_class_accuracy": float(min(recalls)),
             **{f"class_{k}_accuracy": float(x) for k, x in zip(classes, recalls, strict=True)},
         }
+
+    def _probabilities_of(self, objective: Objective) -> Callable[[Variables, Batch], Array]:
+        logits_of: Any = getattr(objective, "logits", None)
+        if logits_of is None:
+            raise UserError(f"ClassificationReport: {type(objective).__name__} has no `logits`")
+
+        def probabilities_of(variables: Variables, batch: Batch) -> Array:
+            collections = {name: tree for name, tree in variables.items() if name != "params"}
+            batch = apply_transforms(self.transforms, jax.random.key(0), batch)
+            return jax.nn.softmax(logits_of(variables["params"], collections, batch))
+
+        return probabilities_of
 
 
 def calibration_error(

@@ -1,6 +1,6 @@
 """How well a segmentation finds the cells that membranes part."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from research.data.augment.transform import apply_transforms
-from research.engine.objective import Batch, Objective, Params, Variables
+from research.data.dataset import Source
+from research.engine.objective import Batch, Objective, Variables
 from research.errors import UserError
 from research.vision.unet import crop
 
@@ -31,7 +32,7 @@ class SegmentationReport:
     output is smaller, it stands for their middle, and only that counts.
     """
 
-    source: Any
+    source: Source
     transforms: tuple[Any, ...] = ()
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -51,28 +52,22 @@ class SegmentationReport:
 
         Raises UserError where the objective has no `logits`.
         """
-        logits_of: Any = getattr(objective, "logits", None)
-        if logits_of is None:
-            raise UserError(f"SegmentationReport: {type(objective).__name__} has no `logits`")
         dataset = self.source.open(Path(data_dir))
-
-        @jax.jit
-        def membrane(params: Params, collections: Any, batch: Batch) -> tuple[Array, Array]:
-            batch = apply_transforms(self.transforms, jax.random.key(0), batch)
-            probabilities = jax.nn.softmax(logits_of(params, collections, batch))
-            return probabilities[0, ..., 0], crop(batch["label"], probabilities.shape[1:3])[0]
-
-        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        membrane = jax.jit(_membrane_of(objective, self.transforms))
         found = [
-            membrane(
-                variables["params"],
-                collections,
-                dataset.gather(dataset.arrays, np.arange(i, i + 1)),
-            )
+            membrane(variables, dataset.gather(dataset.arrays, np.arange(i, i + 1)))
             for i in range(dataset.size)
         ]
         probabilities, labels = (np.stack(parts) for parts in zip(*found, strict=True))
         return self.numbers(probabilities, labels)
+
+    def check(self, objective: Objective, variables: Variables, data_dir: str) -> None:
+        """Raises UserError where data is missing or does not fit the model."""
+        dataset = self.source.open(Path(data_dir))
+        batch = dataset.gather(dataset.arrays, np.arange(1))
+        if "label" not in batch or batch["label"].ndim != 3:
+            raise UserError("source: its examples have no map of classes, `label`")
+        jax.eval_shape(_membrane_of(objective, self.transforms), variables, batch)
 
     def metric_names(self) -> Sequence[str]:
         """What `__call__` returns."""
@@ -99,6 +94,23 @@ class SegmentationReport:
             "best_rand_score": float(best[0]),
             "best_information_score": float(best[1]),
         }
+
+
+def _membrane_of(
+    objective: Objective, transforms: Sequence[Any]
+) -> Callable[[Variables, Batch], tuple[Array, Array]]:
+    """Probabilities of membrane of one image, and the labels below them."""
+    logits_of: Any = getattr(objective, "logits", None)
+    if logits_of is None:
+        raise UserError(f"SegmentationReport: {type(objective).__name__} has no `logits`")
+
+    def membrane_of(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        batch = apply_transforms(transforms, jax.random.key(0), batch)
+        probabilities = jax.nn.softmax(logits_of(variables["params"], collections, batch))
+        return probabilities[0, ..., 0], crop(batch["label"], probabilities.shape[1:3])[0]
+
+    return membrane_of
 
 
 def scores(

@@ -22,6 +22,9 @@ GONE = object()
 NAN, INFINITY = float("nan"), float("inf")
 TEST_SET = {"name": "data.sources.Digits", "split": "test"}
 LINEAR_PROBE = {"name": "selfsupervised.LinearProbe", "train": TEST_SET, "test": TEST_SET}
+REPORT = {"name": "vision.ClassificationReport", "source": TEST_SET}
+CROP = {"name": "data.augment.CenterCrop"}
+NO_FILE = {"name": "data.sources.Arrays", "files": {"image": "nothing.npy"}}
 
 DIGITS: Mapping[str, Any] = {
     "objective": {
@@ -526,6 +529,32 @@ WITH_DATA = {
     "a size of the model below 1": mistake(
         "objective.model: vision.LeNet: features=-1, kernel_size=(5, 5)",
         objective__model__channels=(-1, 8),
+        needs_data=True,
+    ),
+    "a file of a probe that is not there": mistake(
+        "probes.p.probe: ",
+        "nothing.npy",
+        probes={"p": {"probe": {**LINEAR_PROBE, "test": NO_FILE}}},
+        needs_data=True,
+    ),
+    "a probe of other images": mistake(
+        "probes.p.probe: its examples do not fit the parameters",
+        probes={"p": {"probe": {**REPORT, "transforms": ({**CROP, "size": (6, 6)},)}}},
+        needs_data=True,
+    ),
+    "a probe's transform that refuses them": mistake(
+        "probes.p.probe: CenterCrop",
+        probes={"p": {"probe": {**REPORT, "transforms": ({**CROP, "size": (9, 9)},)}}},
+        needs_data=True,
+    ),
+    "a probe of maps": mistake(
+        "probes.p.probe: source: its examples have no map of classes",
+        probes={"p": {"probe": {"name": "vision.SegmentationReport", "source": TEST_SET}}},
+        needs_data=True,
+    ),
+    "a probe's run that is not there": mistake(
+        "probes.p.probe: nowhere: no run here",
+        probes={"p": {"probe": {"name": "generative.ClassifierProbe", "workdir": "nowhere"}}},
         needs_data=True,
     ),
     "freezing no parameter": mistake(
