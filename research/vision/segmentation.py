@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -70,7 +71,8 @@ class Segmentation:
         )
         logits = logits.astype(jnp.float32)
         labels = crop(batch["label"], logits.shape[1:3])
-        losses = cross_entropy(logits, labels)
+        # By indices its gradient would be a scatter of constants, which XLA folds for seconds.
+        losses = optax.softmax_cross_entropy(logits, jax.nn.one_hot(labels, logits.shape[-1]))
         if "weight" in batch:
             losses *= crop(batch["weight"], logits.shape[1:3])
         loss = losses.mean() + self.dice_weight * dice_loss(logits, labels)
