@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,13 @@ from research.vision.pixels import check_finite, to_unit_range
 from research.vision.unet import crop
 
 _SHOWN = 6
+_AXES = (1, 2)
+# Rotations by 90 degrees, and whether a mirror image of what they give.
+_VIEWS = {
+    "none": [(0, False)],
+    "flip": [(0, False), (0, True)],
+    "dihedral": [(turns, mirrored) for turns in range(4) for mirrored in (False, True)],
+}
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,13 @@ class Segmentation:
     their middle, and only that counts. A batch's `weight` weighs the pixels' cross-entropy;
     `dice_weight` adds 1 - the Dice coefficient of the probabilities, the mean over classes
     (Milletari et al. 2016, with plain sums in the denominator as Sudre et al. 2017).
+    `test_time_augmentation` "flip" averages the logits of an image and its mirror image, turned
+    back; "dihedral" those of all eight rotations by 90 degrees and mirror images.
     """
 
     model: nn.Module
     dice_weight: float = 0.0
+    test_time_augmentation: Literal["none", "flip", "dihedral"] = "none"
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables."""
@@ -108,10 +118,17 @@ class Segmentation:
     def logits(
         self, params: Params, collections: Collections, batch: Batch
     ) -> Float[Array, "batch rows columns classes"]:
-        """The model's output in evaluation mode, in float32."""
+        """The model's output in evaluation mode, in float32; the mean over the views of
+        `test_time_augmentation`."""
         variables = {"params": params, **collections}
-        logits: Any = self.model.apply(variables, batch["image"], train=False)
-        return logits.astype(jnp.float32)
+        outputs: list[Any] = []
+        for turns, mirrored in _VIEWS[self.test_time_augmentation]:
+            view = jnp.rot90(batch["image"], turns, _AXES)
+            view = jnp.flip(view, 2) if mirrored else view
+            seen: Any = self.model.apply(variables, view, train=False)
+            seen = jnp.flip(seen, 2) if mirrored else seen
+            outputs.append(jnp.rot90(seen.astype(jnp.float32), -turns, _AXES))
+        return sum(outputs) / len(outputs)
 
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

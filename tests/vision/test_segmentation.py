@@ -103,6 +103,29 @@ def test_shows_labels_and_predictions_side_by_side():
     assert shown.titles[0] == "labels" and shown.titles[1].endswith("of pixels wrong")
 
 
+@pytest.mark.parametrize(("kind", "count"), [("flip", 2), ("dihedral", 8)])
+def test_views_of_an_image_have_the_same_logits_turned(kind, count):
+    model = UNet(3, (4, 8), padding="SAME")
+    plain, averaged = Segmentation(model), Segmentation(model, test_time_augmentation=kind)
+    batch = {"image": jax.random.normal(jax.random.key(0), (2, 8, 4, 1))}
+    params = plain.init(jax.random.key(1), batch)["params"]
+
+    views = {
+        (turns, mirrored): jnp.flip(image, 2) if mirrored else image
+        for turns in range(4)
+        for mirrored in (False, True)
+        for image in [jnp.rot90(batch["image"], turns, (1, 2))]
+    }
+    logits = np.asarray(averaged.logits(params, {}, batch))
+    same = 0
+    for (turns, mirrored), view in views.items():
+        turned = averaged.logits(params, {}, {"image": view})
+        turned = jnp.rot90(jnp.flip(turned, 2) if mirrored else turned, -turns, (1, 2))
+        same += np.allclose(turned, logits, atol=1e-5)
+    assert not np.allclose(plain.logits(params, {}, batch), logits, atol=1e-3)
+    assert same == count
+
+
 def test_refuses_labels_that_are_no_maps_of_its_classes():
     objective = Segmentation(UNet(num_classes=2))
     objective.check_data({"label": np.zeros((1, 4, 4), int)})
