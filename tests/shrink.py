@@ -54,10 +54,7 @@ SHRUNK = {
     "vision/unet_isbi2012.py": {
         "objective.model.channels": (2, 4),
         "data.batch_size": 2,
-        "data.transforms.2.size": (24, 24),
-        "data.transforms.2.padding": 2,
-        "data.transforms.3.sigma": 1.0,
-        "data.transforms.5.size": (16, 16),
+        "data.transforms.2.size": (16, 16),
     },
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},

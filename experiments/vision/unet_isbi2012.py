@@ -1,15 +1,15 @@
 """U-Net on electron-microscopy slices of the ISBI 2012 challenge: cells and the membranes between.
 
-The 30 slices whose masks are public: training on 0 to 23, the test on 24 to 29. The augmentation is
-the paper's: shifts, rotations and elastic deformations. An eighth of its channels, zero padding,
-batch normalisation and the Dice loss are not the paper's.
+The 30 slices whose masks are public: training on 0 to 23, the test on 24 to 29. The
+answer is the mean over rotations by 90 degrees and mirror images (the paper: seven rotations). A
+quarter of its channels, a level less, zero padding, batch normalisation, no dropout and the Dice
+loss are not the paper's, nor that crops are mirrored and nothing else: with its elastic
+deformations and rotations half as wide a network had a mean IoU of 0.773 on slices 20 to 23 after
+1200 steps, without them 0.795 after 600.
 
     python -m research.train --config experiments/vision/unet_isbi2012.py --workdir runs/unet
 
-Measured once, seed 0 (9 minutes on 2 CPU cores): mean IoU 0.779 (membrane 0.654, cells 0.904),
-short of the bar; pixel error 0.081; Rand score 0.670 and information score 0.919, or 0.879 and
-0.966 at the best thresholds. It underfits: the pixel error of training is 0.09.
-Data: `isbi2012_em/`.
+MEASURED
 
 Settings were chosen by training on slices 0 to 19 and looking at 20 to 23 only:
 
@@ -41,29 +41,23 @@ def get_config() -> ConfigDict:
             "objective": {
                 "name": "vision.Segmentation",
                 "dice_weight": 1.0,
+                "test_time_augmentation": "dihedral",
                 "model": {
                     "name": "vision.UNet",
                     "num_classes": 2,
-                    "channels": (8, 16, 32, 64, 128),
+                    "channels": (16, 32, 64, 128),
                     "padding": "SAME",
                     "batch_norm": True,
+                    "dropout_rate": 0.0,
                 },
             },
             "data": {
                 "source": {"name": "data.sources.Subset", "source": slices, "stop": 24},
                 "transforms": [
                     *pixels,
-                    # A square of 192 pixels, turned by any angle, lies within one of 272.
-                    {
-                        "name": "data.augment.RandomCrop",
-                        "padding": 40,
-                        "mode": "reflect",
-                        "size": (272, 272),
-                    },
-                    {"name": "data.augment.ElasticDeformation"},
-                    {"name": "data.augment.RandomRotation", "degrees": 180.0},
-                    {"name": "data.augment.CenterCrop", "size": (192, 192)},
+                    {"name": "data.augment.RandomCrop", "size": (128, 128)},
                     {"name": "data.augment.RandomFlip"},
+                    {"name": "data.augment.RandomFlip", "direction": "vertical"},
                 ],
                 "batch_size": 4,
             },
@@ -84,7 +78,7 @@ def get_config() -> ConfigDict:
                     },
                 },
             },
-            "duration": "1200 steps",
+            "duration": "2000 steps",
             "optimizer": {
                 "name": "adam",
                 "learning_rate": 3e-3,
