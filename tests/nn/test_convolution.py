@@ -42,6 +42,14 @@ CONV = {
     },
     "larger than the maps": {"features": 5, "kernel_size": (9, 3), "strides": (2, 1)},
     "groups, 1x1": {"features": 2, "kernel_size": (1, 1), "feature_group_count": 2},
+    "1x1": {"features": 5, "kernel_size": (1, 1)},
+    "1x1, strided, padded": {
+        "features": 3,
+        "kernel_size": (1, 1),
+        "strides": (2, 3),
+        "padding": ((0, 1), (2, 0)),
+        "use_bias": False,
+    },
 }
 
 TRANSPOSE = {
