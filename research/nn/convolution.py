@@ -1,8 +1,9 @@
 """Convolutions with Flax's parameters, formulated for XLA on CPU where its own are slow.
 
-Plain convolutions run on CPU at the speed of other frameworks; depthwise, grouped and strided
-transposed ones do not, nor do those of maps smaller than the kernel. `Conv` and `ConvTranspose`
-have the parameters, names and initialisation of `flax.linen.Conv` and `flax.linen.ConvTranspose`.
+Depthwise, grouped and strided transposed convolutions are slow there, those of maps smaller than
+the kernel, and the kernel's gradient: of plain convolutions, too, where it takes several times as
+long as they do. `Conv` and `ConvTranspose` have the parameters, names and initialisation of
+`flax.linen.Conv` and `flax.linen.ConvTranspose`.
 """
 
 from collections.abc import Iterator, Sequence
