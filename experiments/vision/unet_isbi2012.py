@@ -1,15 +1,18 @@
 """U-Net on electron-microscopy slices of the ISBI 2012 challenge: cells and the membranes between.
 
-The 30 slices whose masks are public: training on 0 to 23, the test on 24 to 29. The
-answer is the mean over rotations by 90 degrees and mirror images (the paper: seven rotations). A
-quarter of its channels, a level less, zero padding, batch normalisation, no dropout and the Dice
-loss are not the paper's, nor that crops are mirrored and nothing else: with its elastic
-deformations and rotations half as wide a network had a mean IoU of 0.773 on slices 20 to 23 after
-1200 steps, without them 0.795 after 600.
+The 30 slices whose masks are public: training on 0 to 23, the test on 24 to 29. The answer is the
+mean over rotations by 90 degrees and mirror images (the paper: seven rotations). A quarter of its
+channels, a level less, zero padding, batch normalisation, no dropout and the Dice loss are not the
+paper's, nor that crops are mirrored and nothing else: with its elastic deformations and rotations
+half as wide a network had a mean IoU of 0.773 on slices 20 to 23 after 1200 steps, without them
+0.795 after 600.
 
     python -m research.train --config experiments/vision/unet_isbi2012.py --workdir runs/unet
 
-MEASURED
+Measured once, seed 0 (10 minutes on 2 CPU cores): mean IoU 0.792 (membrane 0.676, cells 0.907),
+short of the bar; pixel error 0.078; Rand score 0.921 and information score 0.974, or 0.976 and
+0.983 at the best thresholds. It underfits: the pixel error of training is 0.084.
+Data: `isbi2012_em/`.
 
 Settings were chosen by training on slices 0 to 19 and looking at 20 to 23 only:
 
