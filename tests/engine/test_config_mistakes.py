@@ -552,8 +552,8 @@ WITH_DATA = {
         probes={"p": {"probe": {"name": "vision.SegmentationReport", "source": TEST_SET}}},
         needs_data=True,
     ),
-    "a probe's run that is not there": mistake(
-        "probes.p.probe: nowhere: no run here",
+    "a probe of samples where none are made": mistake(
+        "probes.p.probe: ClassifierProbe: Classification does not generate",
         probes={"p": {"probe": {"name": "generative.ClassifierProbe", "workdir": "nowhere"}}},
         needs_data=True,
     ),

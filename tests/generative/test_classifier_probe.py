@@ -91,6 +91,9 @@ def test_refuses_what_does_not_fit(monkeypatch):
         probe(Generator(), variables, rng, "")
     with pytest.raises(UserError, match="GreyClassifier does not generate"):
         probe(GreyClassifier(), variables, rng, "")
+    for unfit in (Generator(), GreyClassifier()):
+        with pytest.raises(UserError):
+            probe.check(unfit, variables, "")
 
     class Writer(Generator):
         def generate(self, params, collections, rng, *, num_samples=64):
@@ -99,3 +102,11 @@ def test_refuses_what_does_not_fit(monkeypatch):
     load(monkeypatch, Run(GreyClassifier()))
     with pytest.raises(UserError, match="texts"):
         probe(Writer(), variables, rng, "")
+    with pytest.raises(UserError, match="texts"):
+        probe.check(Writer(), variables, "")
+    probe.check(Generator(), variables, "")
+
+
+def test_a_run_that_is_not_there_is_refused_before_training(tmp_path):
+    with pytest.raises(UserError, match="no run here"):
+        ClassifierProbe(str(tmp_path)).check(Generator(), {"params": 0.0}, "")
