@@ -188,6 +188,11 @@ class InitialVariables(Protocol):
         ...
 
 
+def split_variables(variables: Variables) -> tuple[Params, Collections]:
+    """The parameters, and all other collections by name."""
+    return variables["params"], {k: tree for k, tree in variables.items() if k != "params"}
+
+
 def example_keys(rng: PRNGKeyArray, batch: Batch) -> PRNGKeyArray:
     """One key an example of an evaluation batch, from its place `batch["index"]` in the data."""
     return jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch["index"])

@@ -20,6 +20,7 @@ from research.engine.objective import (
     Objective,
     Params,
     Player,
+    split_variables,
 )
 from research.engine.state import TrainState
 from research.errors import UserError
@@ -66,8 +67,7 @@ def init_state(
 ) -> TrainState:
     """The state before the first step, from the objective's initial variables; with a place for an
     average of the parameters where it `averages`."""
-    collections = dict(variables)
-    params = collections.pop("params")
+    params, collections = split_variables(variables)
     opt_state = {
         player.name: optimizers[player.name].init(_part(params, player))
         for player in players_of(objective, params)

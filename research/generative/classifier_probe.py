@@ -17,6 +17,7 @@ from research.engine.objective import (
     Objective,
     Params,
     Variables,
+    split_variables,
 )
 from research.errors import UserError
 
@@ -97,9 +98,9 @@ def _probabilities_of(
     def probabilities_of(
         variables: Variables, run_params: Params, run_collections: Collections, rng: PRNGKeyArray
     ) -> Float[Array, "batch classes"]:
-        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        params, collections = split_variables(variables)
         options: dict[str, Any] = {"num_samples": _BATCH_SIZE}
-        displays = objective.generate(variables["params"], collections, rng, **options)
+        displays = objective.generate(params, collections, rng, **options)
         samples = displays.get("samples")
         if not isinstance(samples, Images):
             raise UserError(

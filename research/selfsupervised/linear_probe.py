@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.data.augment.transform import apply_transforms
 from research.data.dataset import Dataset, Source
-from research.engine.objective import Batch, HasFeatures, Objective, Variables
+from research.engine.objective import Batch, HasFeatures, Objective, Variables, split_variables
 from research.errors import UserError
 from research.selfsupervised.byol import feature_std
 
@@ -115,8 +115,7 @@ class LinearProbe:
             raise UserError(f"LinearProbe: {type(objective).__name__} has no `features`")
 
         def features_of(variables: Variables, batch: Batch) -> Array:
-            collections = {name: tree for name, tree in variables.items() if name != "params"}
-            return objective.features(variables["params"], collections, self._transform(batch))
+            return objective.features(*split_variables(variables), self._transform(batch))
 
         return features_of
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.engine.display import Displays
 from research.engine.metrics import Mean, accuracy
-from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.engine.objective import Aux, Batch, Collections, Params, Variables, split_variables
 from research.errors import UserError
 from research.vision.classification import Classification
 
@@ -53,7 +53,6 @@ class Distillation:
         Raises UserError where the teacher takes no such images, or knows other classes.
         """
         teacher, variables = self._teacher.variables, self._student.init(rng, batch)
-        collections = {name: tree for name, tree in variables.items() if name != "params"}
         try:
             theirs = jax.eval_shape(self._teacher_logits, teacher, batch).shape
         except (ValueError, ScopeParamShapeError) as error:
@@ -62,7 +61,7 @@ class Distillation:
                 f"{'×'.join(map(str, batch['image'].shape[1:]))}; it was trained on other data "
                 f"({error})"
             ) from error
-        ours = jax.eval_shape(self._student.logits, variables["params"], collections, batch).shape
+        ours = jax.eval_shape(self._student.logits, *split_variables(variables), batch).shape
         if theirs != ours:
             raise UserError(
                 f"teacher = {self.teacher!r}: has {theirs[-1]} classes, the model {ours[-1]}"
@@ -133,8 +132,7 @@ class Distillation:
         return self._student.show(params, _apart(collections)[1], batch, rng)
 
     def _teacher_logits(self, teacher: Variables, batch: Batch) -> Array:
-        collections = {name: tree for name, tree in teacher.items() if name != "params"}
-        logits = self._teacher.objective.logits(teacher["params"], collections, batch)
+        logits = self._teacher.objective.logits(*split_variables(teacher), batch)
         return jax.lax.stop_gradient(logits.astype(jnp.float32))
 
     @cached_property

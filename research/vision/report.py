@@ -1,18 +1,18 @@
 """What a mean over examples cannot say about a classifier."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from research.data.augment.transform import apply_transforms
 from research.data.dataset import Source
-from research.engine.objective import Batch, Objective, Variables
+from research.engine.objective import Objective, Variables
 from research.errors import UserError
+from research.vision.probabilities import probabilities_of
 
 _BATCH_SIZE = 500
 
@@ -39,7 +39,8 @@ class ClassificationReport:
         Raises UserError where the objective has no `logits`.
         """
         dataset = self.source.open(Path(data_dir))
-        probabilities = jax.jit(self._probabilities_of(objective))
+        answer = probabilities_of(objective, self.transforms, self)
+        probabilities = jax.jit(lambda *arguments: answer(*arguments)[0])
         found, labels = [], []
         for start in range(0, dataset.size, _BATCH_SIZE):
             indices = np.arange(start, min(start + _BATCH_SIZE, dataset.size))
@@ -54,7 +55,7 @@ class ClassificationReport:
         batch = dataset.gather(dataset.arrays, np.arange(min(2, dataset.size)))
         if "label" not in batch:
             raise UserError("source: its examples have no `label`")
-        jax.eval_shape(self._probabilities_of(objective), variables, batch)
+        jax.eval_shape(probabilities_of(objective, self.transforms, self), variables, batch)
 
     def metric_names(self) -> Sequence[str]:
         """What `__call__` returns for every classifier."""
@@ -80,18 +81,6 @@ class ClassificationReport:
             "smallest_class_accuracy": float(min(recalls)),
             **{f"class_{k}_accuracy": float(x) for k, x in zip(classes, recalls, strict=True)},
         }
-
-    def _probabilities_of(self, objective: Objective) -> Callable[[Variables, Batch], Array]:
-        logits_of: Any = getattr(objective, "logits", None)
-        if logits_of is None:
-            raise UserError(f"ClassificationReport: {type(objective).__name__} has no `logits`")
-
-        def probabilities_of(variables: Variables, batch: Batch) -> Array:
-            collections = {name: tree for name, tree in variables.items() if name != "params"}
-            batch = apply_transforms(self.transforms, jax.random.key(0), batch)
-            return jax.nn.softmax(logits_of(variables["params"], collections, batch))
-
-        return probabilities_of
 
 
 def calibration_error(

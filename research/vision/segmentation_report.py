@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from research.data.augment.transform import apply_transforms
 from research.data.dataset import Source
 from research.engine.objective import Batch, Objective, Variables
 from research.errors import UserError
+from research.vision.probabilities import probabilities_of
 from research.vision.unet import crop
 
 
@@ -53,7 +53,7 @@ class SegmentationReport:
         Raises UserError where the objective has no `logits`.
         """
         dataset = self.source.open(Path(data_dir))
-        membrane = jax.jit(_membrane_of(objective, self.transforms))
+        membrane = jax.jit(self._membrane_of(objective))
         found = [
             membrane(variables, dataset.gather(dataset.arrays, np.arange(i, i + 1)))
             for i in range(dataset.size)
@@ -67,7 +67,7 @@ class SegmentationReport:
         batch = dataset.gather(dataset.arrays, np.arange(1))
         if "label" not in batch or batch["label"].ndim != 3:
             raise UserError("source: its examples have no map of classes, `label`")
-        jax.eval_shape(_membrane_of(objective, self.transforms), variables, batch)
+        jax.eval_shape(self._membrane_of(objective), variables, batch)
 
     def metric_names(self) -> Sequence[str]:
         """What `__call__` returns."""
@@ -95,22 +95,14 @@ class SegmentationReport:
             "best_information_score": float(best[1]),
         }
 
+    def _membrane_of(self, objective: Objective) -> Callable[[Variables, Batch], Any]:
+        answer = probabilities_of(objective, self.transforms, self)
 
-def _membrane_of(
-    objective: Objective, transforms: Sequence[Any]
-) -> Callable[[Variables, Batch], tuple[Array, Array]]:
-    """Probabilities of membrane of one image, and the labels below them."""
-    logits_of: Any = getattr(objective, "logits", None)
-    if logits_of is None:
-        raise UserError(f"SegmentationReport: {type(objective).__name__} has no `logits`")
+        def membrane_of(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+            probabilities, batch = answer(variables, batch)
+            return probabilities[0, ..., 0], crop(batch["label"], probabilities.shape[1:3])[0]
 
-    def membrane_of(variables: Variables, batch: Batch) -> tuple[Array, Array]:
-        collections = {name: tree for name, tree in variables.items() if name != "params"}
-        batch = apply_transforms(transforms, jax.random.key(0), batch)
-        probabilities = jax.nn.softmax(logits_of(variables["params"], collections, batch))
-        return probabilities[0, ..., 0], crop(batch["label"], probabilities.shape[1:3])[0]
-
-    return membrane_of
+        return membrane_of
 
 
 def scores(

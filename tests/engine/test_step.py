@@ -11,7 +11,7 @@ import pytest
 import small
 
 from research.engine.metrics import Mean
-from research.engine.objective import Aux, Player
+from research.engine.objective import Aux, Player, split_variables
 from research.engine.step import StepSettings, init_state, train_step
 from research.errors import UserError
 from tests.random_variables import random_variables
@@ -227,3 +227,8 @@ def test_every_step_and_micro_batch_draws_anew_and_every_repetition_the_same():
         assert first == draws(begin)
     # The mean of squares is the square of the mean where all draws are equal.
     assert all(metrics["square"] > 1.01 * metrics["noise"] ** 2 for metrics in first)
+
+
+def test_variables_are_parameters_and_the_rest():
+    params, collections = split_variables({"params": {"w": 1}, "batch_stats": {"mean": 2}})
+    assert params == {"w": 1} and collections == {"batch_stats": {"mean": 2}}
