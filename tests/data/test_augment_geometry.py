@@ -7,6 +7,7 @@ import pytest
 
 from research.data import augment
 from research.data.augment import affine
+from research.data.augment.transform import apply_transforms
 
 inverse_affine, warp = affine.inverse_affine, jax.jit(affine.warp, static_argnums=3)
 KEY = jax.random.key(0)
@@ -61,8 +62,26 @@ def test_random_flip():
     )
     np.testing.assert_array_equal(apply(augment.RandomFlip("vertical", 1.0), image), image[:, ::-1])
     np.testing.assert_array_equal(apply(augment.RandomFlip(probability=0.0), image), image)
+    square = image[:, : min(image.shape[1:3]), : min(image.shape[1:3])]
+    np.testing.assert_array_equal(
+        apply(augment.RandomFlip("diagonal", 1.0), square), square.swapaxes(1, 2)
+    )
     flipped = (apply(augment.RandomFlip(), image) != image).any((1, 2, 3))
     assert 0.25 < flipped.mean() < 0.75
+
+
+def test_flips_in_all_three_directions_are_the_eight_symmetries_of_a_square():
+    image = np.broadcast_to(images(1, 5, 5), (400, 5, 5, 3))
+    flips = [augment.RandomFlip(name) for name in ("horizontal", "vertical", "diagonal")]
+    image = np.asarray(apply_transforms(flips, KEY, {"image": image})["image"])
+    symmetries = [
+        np.rot90(side, turns)
+        for side in (images(1, 5, 5)[0], images(1, 5, 5)[0, :, ::-1])
+        for turns in range(4)
+    ]
+    counts = [(image == symmetry).all((1, 2, 3)).sum() for symmetry in symmetries]
+    assert sum(counts) == 400
+    assert min(counts) > 25, f"expected 50 of each, drew {counts}"
 
 
 def test_resize():

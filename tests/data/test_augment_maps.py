@@ -11,6 +11,7 @@ from research.data.augment.elastic import displacements
 EXACT = {
     "RandomFlip": augment.RandomFlip(),
     "RandomFlip up and down": augment.RandomFlip("vertical"),
+    "RandomFlip along the diagonal": augment.RandomFlip("diagonal"),
     "RandomCrop": augment.RandomCrop(3),
     "RandomCrop of another size": augment.RandomCrop(2, "reflect", (20, 18)),
     "CenterCrop": augment.CenterCrop((15, 20)),

@@ -1,5 +1,6 @@
 """Crops, flips and resizing; maps that lie over the images move with them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from research.data.augment.boxes import random_box
 from research.data.augment.checks import (
@@ -177,27 +178,48 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Mirrors left and right ("horizontal") or up and down ("vertical")."""
+    """Mirrors left and right ("horizontal"), up and down ("vertical") or along the diagonal from
+    the upper left: rows become columns ("diagonal"). All three, one after the other, are the eight
+    ways to turn a square by 90 degrees and mirror it, each as likely as another."""
 
-    direction: Literal["horizontal", "vertical"] = "horizontal"
+    direction: Literal["horizontal", "vertical", "diagonal"] = "horizontal"
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.direction not in ("horizontal", "vertical"):
+        if self.direction not in _FLIPS:
             raise ValueError(
-                f'direction must be "horizontal" or "vertical", got {self.direction!r}'
+                f'direction must be "horizontal", "vertical" or "diagonal", got {self.direction!r}'
             )
         check_range("probability", self.probability, 0.0, 1.0)
 
     def __call__(self, rng: PRNGKeyArray, batch: Batch) -> Batch:
-        require_images(self, batch["image"])
-        flip = {
-            "horizontal": pix.random_flip_left_right,
-            "vertical": pix.random_flip_up_down,
-        }[self.direction]
+        """Raises ValueError where images that are not square are to be mirrored along the
+        diagonal."""
+        image = batch["image"]
+        require_images(self, image)
+        if self.direction == "diagonal" and image.shape[1] != image.shape[2]:
+            raise ValueError(
+                f'RandomFlip("diagonal") takes square images, got {image.shape[1:3]}: put a '
+                "RandomCrop or Resize to a square before it"
+            )
+        flip = _FLIPS[self.direction]
         return move_each(
             lambda key, pixels, kind: flip(key, pixels, probability=self.probability), rng, batch
         )
+
+
+def _random_transpose(
+    key: PRNGKeyArray, pixels: Num[Array, "length length channels"], probability: float
+) -> Num[Array, "length length channels"]:
+    chosen = jax.random.bernoulli(key, probability)
+    return jnp.where(chosen, pixels.swapaxes(0, 1), pixels)
+
+
+_FLIPS: Mapping[str, Callable[..., Array]] = {
+    "horizontal": pix.random_flip_left_right,
+    "vertical": pix.random_flip_up_down,
+    "diagonal": _random_transpose,
+}
 
 
 def _check_fits(transform: object, size: tuple[int, int], available: tuple[int, int]) -> None:
