@@ -30,7 +30,7 @@ PARTS = (1, 2, 3, 4, 5)
 SMALL: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "small": (
         {"name": "vision.CifarResNet"},
-        "8 epochs",
+        "12 epochs",
         {"name": "nesterov", "learning_rate": 0.03, "weight_decay": 5e-4},
     ),
     "small_vgg": (
@@ -42,12 +42,12 @@ SMALL: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
             "hidden": (),
             "pooled_size": 1,
         },
-        "4 epochs",
+        "4.3 epochs",
         {"name": "nesterov", "learning_rate": 0.02, "weight_decay": 5e-4},
     ),
     "small_mobilenet": (
         {"name": "vision.MobileNetV2", "num_classes": 10, "stem": "small"},
-        "1.5 epochs",
+        "1.6 epochs",
         {"name": "nesterov", "learning_rate": 0.03, "weight_decay": 5e-4},
     ),
     "small_vit": (
