@@ -13,6 +13,8 @@ from research.nn.dropout import Dropout
 from research.nn.norm import BatchNorm
 from research.nn.pooling import max_pool
 
+Norm = Literal["none", "batch", "instance"]
+
 
 class UNet(nn.Module):
     """Two 3×3 convolutions a level on the way down and up again, with the maps of the way down
@@ -21,13 +23,15 @@ class UNet(nn.Module):
     With `padding` "VALID", as in the paper, nothing is added at the borders: the output is smaller
     than the images, is that of their middle, and maps of the way down are cropped. With "SAME" it
     has their size. Images are halved a level but the last, and what remains must be even before it.
-    Dropout is at the end of the way down. Kernels are He's. `batch_norm` is not in the paper.
+    Dropout is at the end of the way down. Kernels are He's. The paper has no `norm`; "instance" takes
+    each image's statistics (nnU-Net; Isensee et al., 2021), which does not depend on how few images
+    a batch has.
     """
 
     num_classes: int = 2
     channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
     padding: Literal["VALID", "SAME"] = "VALID"
-    batch_norm: bool = False
+    norm: Norm = "none"
     dropout_rate: float = 0.5
     dtype: str | None = None
     param_dtype: str = "float32"
@@ -51,7 +55,7 @@ class UNet(nn.Module):
         Raises ValueError for images that cannot be halved so often.
         """
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        double: Any = partial(DoubleConv, padding=self.padding, batch_norm=self.batch_norm, **types)
+        double: Any = partial(DoubleConv, padding=self.padding, norm=self.norm, **types)
         maps: dict[str, Array] = {}
         x, last = images, len(self.channels) - 1
         for level, channels in enumerate(self.channels):
@@ -90,7 +94,7 @@ class DoubleConv(nn.Module):
 
     channels: int
     padding: Literal["VALID", "SAME"] = "VALID"
-    batch_norm: bool = False
+    norm: Norm = "none"
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -105,13 +109,15 @@ class DoubleConv(nn.Module):
                 self.channels,
                 (3, 3),
                 padding=self.padding,
-                use_bias=not self.batch_norm,
+                use_bias=self.norm == "none",
                 kernel_init=nn.initializers.he_normal(),
                 name=f"conv_{i}",
                 **types,
             )(x)
-            if self.batch_norm:
+            if self.norm == "batch":
                 x = BatchNorm(not train, name=f"norm_{i}", **types)(x)
+            elif self.norm == "instance":
+                x = nn.InstanceNorm(epsilon=1e-5, name=f"norm_{i}", **types)(x)
             x = nn.relu(x)
         return x
 

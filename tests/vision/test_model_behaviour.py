@@ -245,11 +245,27 @@ def test_unet_shrinks_as_in_the_paper_or_keeps_the_size():
     paper = vision.UNet(channels=(2, 4, 8, 16, 32))
     shapes = jax.eval_shape(paper.init_with_output, jax.random.key(0), jnp.zeros((1, 572, 572, 1)))
     assert shapes[0].shape == (1, 388, 388, 2), "figure 1"
-    same = paper.clone(padding="SAME", batch_norm=True)
+    same = paper.clone(padding="SAME", norm="batch")
     shapes = jax.eval_shape(same.init_with_output, jax.random.key(0), jnp.zeros((1, 64, 48, 1)))
     assert shapes[0].shape == (1, 64, 48, 2)
     with pytest.raises(ValueError, match="which cannot be halved"):
         jax.eval_shape(paper.init, jax.random.key(0), jnp.zeros((1, 570, 570, 1)))
+
+
+def test_instance_norm_of_the_unet_takes_each_image_by_itself():
+    """Neither what else is in the batch matters nor whether it trains."""
+    model = vision.UNet(channels=(4, 8), padding="SAME", norm="instance", dropout_rate=0.0)
+    images = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))
+    variables = model.init(jax.random.key(0), images)
+    assert set(variables) == {"params"}
+    logits = model.apply(variables, images)
+    np.testing.assert_allclose(model.apply(variables, images, train=True), logits, atol=1e-6)
+    np.testing.assert_allclose(model.apply(variables, images[1:]), logits[1:], atol=1e-5)
+    batch = model.clone(norm="batch")
+    variables = batch.init(jax.random.key(0), images)
+    together, _ = batch.apply(variables, images, train=True, mutable=["batch_stats"])
+    alone, _ = batch.apply(variables, images[1:], train=True, mutable=["batch_stats"])
+    assert np.abs(together[1:] - alone).max() > 1e-2
 
 
 def test_depths_that_there_are_not():

@@ -58,6 +58,7 @@ VARIANTS = {
     "timm:mixer_l16_224": vision.Mixer(variant="large"),
     "timm:convnext_tiny": vision.ConvNeXt(scan_layers=True),
     "U-Net 2015 (1->2, no BN)": vision.UNet(),
+    "U-Net milesial (3->1, BN)": vision.UNet(num_classes=1, padding="SAME", norm="batch"),
 }
 SHAPES = {
     "LeNet-5": (28, 28, 1),
@@ -66,7 +67,8 @@ SHAPES = {
     "WRN": (32, 32, 3),
     "timm:vit_small_patch4_32": (32, 32, 3),
     "inception": (299, 299, 3),
-    "U-Net": (572, 572, 1),
+    "U-Net 2015": (572, 572, 1),
+    "U-Net milesial": (64, 64, 3),
 }
 
 
