@@ -23,9 +23,9 @@ class UNet(nn.Module):
     With `padding` "VALID", as in the paper, nothing is added at the borders: the output is smaller
     than the images, is that of their middle, and maps of the way down are cropped. With "SAME" it
     has their size. Images are halved a level but the last, and what remains must be even before it.
-    Dropout is at the end of the way down. Kernels are He's. The paper has no `norm`; "instance" takes
-    each image's statistics (nnU-Net; Isensee et al., 2021), which does not depend on how few images
-    a batch has.
+    Dropout is at the end of the way down. Kernels are He's. The paper has no `norm`; "instance"
+    takes each image's statistics (nnU-Net; Isensee et al., 2021), which does not depend on how few
+    images a batch has.
     """
 
     num_classes: int = 2
