@@ -26,11 +26,14 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 class MLP(nn.Module):
     """Two dense layers, `up` and `down`; the output has the input's features.
 
-    Dropout is after the activation and needs an rng named "dropout" unless `deterministic`.
+    `gated` multiplies `up` by the activation of a third, `gate` (Shazeer, 2020: SwiGLU with
+    "silu"). Dropout is after the activation and needs an rng named "dropout" unless
+    `deterministic`.
     """
 
     hidden_dim: int
     activation: Activation = "gelu_tanh"
+    gated: bool = False
     dropout_rate: float = 0.0
     use_bias: bool = True
     dtype: Dtype | None = None
@@ -58,7 +61,11 @@ class MLP(nn.Module):
         # On CPU the bias's gradient, a sum over all positions, is fast over one axis only.
         flat = x.reshape(-1, x.shape[-1])
         hidden = dense(self.hidden_dim, kernel_init=self.kernel_init, name="up")(flat)
-        hidden = ACTIVATIONS[self.activation](hidden)
+        if self.gated:
+            gate = dense(self.hidden_dim, kernel_init=self.kernel_init, name="gate")(flat)
+            hidden = ACTIVATIONS[self.activation](gate) * hidden
+        else:
+            hidden = ACTIVATIONS[self.activation](hidden)
         hidden = Dropout(self.dropout_rate)(hidden, deterministic)
         out_kernel_init = self.out_kernel_init or self.kernel_init
         return dense(x.shape[-1], kernel_init=out_kernel_init, name="down")(hidden).reshape(x.shape)

@@ -1,13 +1,13 @@
-"""Pre-norm transformer (Xiong et al., 2020): its block and the stack."""
+"""The transformer (Vaswani et al., 2017): its block and the stack."""
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from research.nn.attention import AttentionImplementation, MultiHeadAttention
 from research.nn.dropout import Dropout, is_off
@@ -15,17 +15,31 @@ from research.nn.mlp import MLP, Activation
 from research.nn.stochastic_depth import StochasticDepth
 
 
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
+class TransformerSettings(nn.Module, kw_only=True):
+    """What a block and a stack of blocks are made of; abstract.
 
-    `dropout_rate` is of both residual branches. `out_kernel_init` initialises the last kernel of
-    both; GPT-2 has normal(0.02) everywhere but normal(0.02 / sqrt(2 * num_layers)) there.
+    `norm_first` normalises what enters a branch (pre-norm; Xiong et al., 2020), without it what
+    leaves the sum (post-norm, as published). `norm` "rms" has neither mean nor bias (Zhang and
+    Sennrich, 2019). `gated` is of the MLP, and `num_kv_heads`, `head_dim`, `window`,
+    `attention_scale` and `rotary_base` are of `MultiHeadAttention`. `cross_attention` attends to
+    the memory of an encoder, too. `dropout_rate` is of the residual branches. `out_kernel_init`
+    initialises the last kernel of each; GPT-2 has normal(0.02) everywhere but
+    normal(0.02 / sqrt(2 * num_layers)) there.
     """
 
     num_heads: int
     mlp_dim: int
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
     activation: Activation = "gelu_tanh"
+    gated: bool = False
+    norm: Literal["layer", "rms"] = "layer"
+    norm_first: bool = True
     causal: bool = False
+    window: int | None = None
+    attention_scale: float | None = None
+    rotary_base: float | None = None
+    cross_attention: bool = False
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
     mlp_dropout_rate: float = 0.0
@@ -38,27 +52,48 @@ class Block(nn.Module):
     bias_init: Initializer = nn.initializers.zeros
     implementation: AttentionImplementation = "auto"
 
+    def make_norm(self, name: str) -> nn.Module:
+        """The normalisation of this name."""
+        settings: dict[str, Any] = {
+            "epsilon": self.epsilon,
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+            "name": name,
+        }
+        if self.norm == "rms":
+            return nn.RMSNorm(**settings)
+        return nn.LayerNorm(use_bias=self.use_bias, **settings)
+
+
+class Block(TransformerSettings):
+    """Self-attention, attention to a memory where there is one, and an MLP, each with a residual.
+
+    Parameters: `attention`, `attention_norm`, `cross_attention`, `cross_attention_norm`, `mlp` and
+    `mlp_norm`.
+    """
+
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "batch length features"],
         *,
+        memory: Float[Array, "batch keys features"] | None = None,
         key_mask: Bool[Array, "batch length"] | None = None,
+        memory_mask: Bool[Array, "batch keys"] | None = None,
+        segments: Int[Array, "batch length"] | None = None,
+        positions: Int[Array, "#batch length"] | None = None,
+        bias: Float[Array, "#batch num_heads length _keys"] | None = None,
         deterministic: bool = True,
+        use_cache: bool = False,
         stochastic_depth_rate: Any = 0.0,
     ) -> Float[Array, "batch length features"]:
-        """Applies the block; `key_mask` is true where a position may be attended to, and
-        `stochastic_depth_rate` is the probability that an example skips a branch.
+        """Applies the block.
 
-        Both kinds of dropout need an rng named "dropout" unless `deterministic`.
+        `key_mask` and `memory_mask` are true where a position may be attended to;
+        `segments`, `positions`, `bias` (of self-attention) and `use_cache` are
+        `MultiHeadAttention`'s, and `stochastic_depth_rate` is the probability that an example
+        skips a branch. Both kinds of dropout need an rng named "dropout" unless `deterministic`.
         """
-        norm = partial(
-            nn.LayerNorm,
-            epsilon=self.epsilon,
-            use_bias=self.use_bias,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
         shared: dict[str, Any] = {
             "use_bias": self.use_bias,
             "dtype": self.dtype,
@@ -67,33 +102,62 @@ class Block(nn.Module):
             "out_kernel_init": self.out_kernel_init,
             "bias_init": self.bias_init,
         }
-        attention = MultiHeadAttention(
+        attention: Any = partial(
+            MultiHeadAttention,
             num_heads=self.num_heads,
-            causal=self.causal,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            scale=self.attention_scale,
             dropout_rate=self.attention_dropout_rate,
             implementation=self.implementation,
-            name="attention",
             **shared,
+        )
+        attend = partial(
+            attention(
+                causal=self.causal,
+                window=self.window,
+                rotary_base=self.rotary_base,
+                name="attention",
+            ),
+            key_mask=key_mask,
+            segments=segments,
+            positions=positions,
+            bias=bias,
+            deterministic=deterministic,
+            use_cache=use_cache,
         )
         mlp = MLP(
             hidden_dim=self.mlp_dim,
             activation=self.activation,
+            gated=self.gated,
             dropout_rate=self.mlp_dropout_rate,
             name="mlp",
             **shared,
         )
         dropout = partial(Dropout(self.dropout_rate), deterministic=deterministic)
         skip = partial(StochasticDepth(stochastic_depth_rate), deterministic=deterministic)
-        branch = attention(
-            norm(name="attention_norm")(x), key_mask=key_mask, deterministic=deterministic
-        )
-        x = x + skip(dropout(branch))
-        return x + skip(dropout(mlp(norm(name="mlp_norm")(x), deterministic=deterministic)))
+
+        def add(x: Array, branch: Any, name: str) -> Array:
+            norm: Any = self.make_norm(f"{name}_norm")
+            if self.norm_first:
+                return x + skip(dropout(branch(norm(x))))
+            return norm(x + skip(dropout(branch(x))))
+
+        x = add(x, attend, "attention")
+        if self.cross_attention:
+            cross = partial(
+                attention(name="cross_attention"),
+                key=memory,
+                key_mask=memory_mask,
+                deterministic=deterministic,
+                use_cache=use_cache,
+            )
+            x = add(x, cross, "cross_attention")
+        return add(x, partial(mlp, deterministic=deterministic), "mlp")
 
 
-class Transformer(nn.Module):
-    """`num_layers` blocks and, unless `final_norm` is False, a layer norm; the fields of `Block`
-    besides its own.
+class Transformer(TransformerSettings):
+    """`num_layers` blocks and, unless `final_norm` is False, a normalisation, `final_norm`.
 
     `scan_layers` compiles one block and loops over it: parameters of all layers are stacked along
     a leading axis under `blocks`, where they are `block_0`, `block_1`, … without. It compiles
@@ -103,67 +167,35 @@ class Transformer(nn.Module):
     """
 
     num_layers: int
-    num_heads: int
-    mlp_dim: int
     final_norm: bool = True
     scan_layers: bool = False
     remat: bool = False
-    activation: Activation = "gelu_tanh"
-    causal: bool = False
-    dropout_rate: float = 0.0
-    attention_dropout_rate: float = 0.0
-    mlp_dropout_rate: float = 0.0
     stochastic_depth_rate: float = 0.0
-    epsilon: float = 1e-5
-    use_bias: bool = True
-    dtype: Dtype | None = None
-    param_dtype: Dtype = jnp.float32
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    out_kernel_init: Initializer | None = None
-    bias_init: Initializer = nn.initializers.zeros
-    implementation: AttentionImplementation = "auto"
 
     def setup(self) -> None:
         if self.final_norm:
-            self.norm = nn.LayerNorm(
-                epsilon=self.epsilon,
-                use_bias=self.use_bias,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-            )
+            self.last_norm = self.make_norm("norm")
 
     def __call__(
-        self,
-        x: Float[Array, "batch length features"],
-        *,
-        key_mask: Bool[Array, "batch length"] | None = None,
-        deterministic: bool = True,
+        self, x: Float[Array, "batch length features"], **arguments: Any
     ) -> Float[Array, "batch length features"]:
         """Applies all blocks and the final norm; arguments as for `Block`."""
-        x, _ = self._blocks(x, key_mask, deterministic, keep=False)
-        return self.norm(x) if self.final_norm else x
+        x, _ = self._blocks(x, keep=False, **arguments)
+        return self.last_norm(x) if self.final_norm else x
 
     def layers(
-        self,
-        x: Float[Array, "batch length features"],
-        *,
-        key_mask: Bool[Array, "batch length"] | None = None,
-        deterministic: bool = True,
+        self, x: Float[Array, "batch length features"], **arguments: Any
     ) -> list[Float[Array, "batch length features"]]:
         """The output of every block, and of the final norm where there is one."""
-        x, outputs = self._blocks(x, key_mask, deterministic, keep=True)
-        return [*outputs, self.norm(x)] if self.final_norm else outputs
+        x, outputs = self._blocks(x, keep=True, **arguments)
+        return [*outputs, self.last_norm(x)] if self.final_norm else outputs
 
     @nn.compact
-    def _blocks(
-        self, x: Array, key_mask: Array | None, deterministic: bool, keep: bool
-    ) -> tuple[Array, list[Array]]:
+    def _blocks(self, x: Array, keep: bool, **arguments: Any) -> tuple[Array, list[Array]]:
         """The last block's output, and those of all where they are to be kept."""
 
         def apply(block: Block, x: Array, rate: Any) -> Array:
-            return block(
-                x, key_mask=key_mask, deterministic=deterministic, stochastic_depth_rate=rate
-            )
+            return block(x, stochastic_depth_rate=rate, **arguments)
 
         if self.remat:  # inside a scan XLA cannot undo the recomputation, so it needs no barrier
             apply = nn.remat(apply, prevent_cse=not self.scan_layers)
@@ -188,7 +220,7 @@ class Transformer(nn.Module):
 
         scan = nn.scan(
             step,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "cache": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
             length=self.num_layers,
         )

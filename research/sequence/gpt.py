@@ -4,11 +4,11 @@ import math
 from functools import partial
 
 import flax.linen as nn
-import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from research.nn.attention import AttentionImplementation
 from research.nn.dropout import Dropout
+from research.nn.logits import LogitsHead, tied_logits
 from research.nn.transformer import Transformer
 
 
@@ -34,54 +34,79 @@ class GPT(nn.Module):
     use_bias: bool = True
     tie_embeddings: bool = True
     dtype: str | None = None
+    param_dtype: str = "float32"
     scan_layers: bool = False
+    remat: bool = False
+    attention_implementation: AttentionImplementation = "auto"
 
     @nn.compact
     def __call__(
-        self, tokens: Int[Array, "batch length"], train: bool = False
+        self,
+        tokens: Int[Array, "batch length"],
+        train: bool = False,
+        *,
+        key_mask: Bool[Array, "batch length"] | None = None,
+        segments: Int[Array, "batch length"] | None = None,
+        positions: Int[Array, "#batch length"] | None = None,
+        use_cache: bool = False,
     ) -> Float[Array, "batch length vocab_size"]:
         """Logits of the token after each position, float32; dropout only where `train`.
 
+        `positions` are 0, 1, … by default. For `key_mask`, `segments` and `use_cache` see
+        `nn.attention.MultiHeadAttention`.
+
         Raises ValueError where there are more than `block_size` tokens.
         """
-        batch_size, length = tokens.shape
+        length = tokens.shape[1]
         if length > self.block_size:
             raise ValueError(f"{length} tokens do not fit block_size={self.block_size}")
         init = nn.initializers.normal(0.02)
-        embed = partial(nn.Embed, features=self.embed_dim, dtype=self.dtype, embedding_init=init)
+        embed = partial(
+            nn.Embed,
+            features=self.embed_dim,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            embedding_init=init,
+        )
         token_embedding = embed(self.vocab_size, name="token_embedding")
         position_embedding = embed(self.block_size, name="position_embedding")
         x = token_embedding(tokens)
-        x = x + position_embedding.embedding[:length].astype(x.dtype)
+        if positions is None:
+            x = x + position_embedding.embedding[:length].astype(x.dtype)
+        else:
+            x = x + position_embedding(positions)
         x = Dropout(self.dropout_rate)(x, deterministic=not train)
         x = Transformer(
             num_layers=self.num_layers,
             num_heads=self.num_heads,
             mlp_dim=4 * self.embed_dim,
             scan_layers=self.scan_layers,
+            remat=self.remat,
             activation="gelu_tanh",
             causal=True,
             dropout_rate=self.dropout_rate,
             attention_dropout_rate=self.dropout_rate,
             use_bias=self.use_bias,
             dtype=self.dtype,
+            param_dtype=self.param_dtype,
             kernel_init=init,
             out_kernel_init=nn.initializers.normal(0.02 / math.sqrt(2 * self.num_layers)),
+            implementation=self.attention_implementation,
             name="transformer",
-        )(x, deterministic=not train)
-        # A gradient that sums over one axis of tokens is much faster on CPU than over two.
-        x = x.reshape(-1, self.embed_dim)
-        logits_dtype = jnp.promote_types(x.dtype, jnp.float32)
+        )(
+            x,
+            key_mask=key_mask,
+            segments=segments,
+            positions=positions,
+            deterministic=not train,
+            use_cache=use_cache,
+        )
         if self.tie_embeddings:
-            kernel = token_embedding.embedding.T.astype(x.dtype)
-            logits = jnp.dot(x, kernel, preferred_element_type=logits_dtype)
-        else:
-            logits = nn.Dense(
-                self.vocab_size,
-                use_bias=False,
-                dtype=self.dtype,
-                kernel_init=init,
-                dot_general=partial(lax.dot_general, preferred_element_type=logits_dtype),
-                name="head",
-            )(x)
-        return logits.reshape(batch_size, length, self.vocab_size)
+            return tied_logits(x, token_embedding.embedding)
+        return LogitsHead(
+            self.vocab_size,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=init,
+            name="head",
+        )(x)

@@ -100,7 +100,7 @@ class MixerBlock(nn.Module):
             y = MLP(
                 hidden_dim,
                 "gelu",
-                self.dropout_rate,
+                dropout_rate=self.dropout_rate,
                 kernel_init=nn.initializers.glorot_uniform(),
                 name=name,
                 **types,

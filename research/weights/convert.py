@@ -1,6 +1,6 @@
 """Published weights to our variables and back."""
 
-import math
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,11 +14,9 @@ from flax import traverse_util
 from research.engine.objective import Variables
 from research.errors import UserError
 from research.suggestion import did_you_mean
-from research.vision.cifar_resnet import CifarResNet, WideResNet
-from research.vision.inception import InceptionV3
-from research.vision.vit import ViT
 from research.weights.entries import Entry, Modules, Path
 from research.weights.files import read_arrays, write_arrays
+from research.weights.inputs import Inputs, model_inputs
 from research.weights.mismatch import Mismatch
 from research.weights.naming import NAMINGS
 from research.weights.positions import resize_positions as resized
@@ -50,14 +48,14 @@ def load(
     """
     path = FilePath(path)
     arrays = read_arrays(path)
-    shape = tuple(image_shape or _image_shape(model, arrays))
-    like = _like(model, shape)
+    inputs = model_inputs(model, arrays, image_shape)
+    like = _like(model, inputs)
     heads = {name for name in like if drop_head and name[1].startswith(_HEADS)}
     found = fit(
         arrays, path, model, like, heads, naming, resize_positions=resize_positions, keep=True
     )
     if len(found) < len(like):
-        initial = flatten(jax.device_get(jax.jit(lambda: _initial(model, shape, seed))()))
+        initial = flatten(jax.device_get(jax.jit(lambda: _initial(model, inputs, seed))()))
         found = {**initial, **found}
     return traverse_util.unflatten_dict(found)
 
@@ -80,6 +78,7 @@ def fit(
     """
     expected = unstacked(like)
     chosen, entries = _choose(model, expected, naming, arrays)
+    arrays = {NAMINGS[chosen].canonical(name): array for name, array in arrays.items()}
     mismatch = Mismatch(path, chosen)
     found: Flat = {}
     used: set[str] = set()
@@ -149,7 +148,8 @@ def _choose(
         raise UserError(f"{kind}: has no names in {naming or ', '.join(NAMINGS)}")
 
     def num_known(name: str) -> int:
-        return sum(part in arrays for entry in fitting[name] for part in entry.names)
+        given = {NAMINGS[name].canonical(array) for array in arrays}
+        return sum(part in given for entry in fitting[name] for part in entry.names)
 
     chosen = max(fitting, key=num_known)
     nameless = set(expected) - {entry.path for entry in fitting[chosen]}
@@ -166,19 +166,18 @@ def _unexpected(
     model: nn.Module, arrays: Mapping[str, Any], used: set[str], naming: str, expected: Flat
 ) -> list[str]:
     """Names in a file that mean nothing to the model, without those that may be left out."""
-    besides = NAMINGS[naming].besides
+    besides = "|".join((r".*num_batches_tracked", *NAMINGS[naming].besides))
+    used = used | {
+        alias
+        for alias, name in NAMINGS[naming].aliases
+        if alias in arrays and name in used and np.array_equal(arrays[alias], arrays[name])
+    }
     if getattr(model, "num_classes", 0) is None:
         # A model without its classifier leaves that of the file aside.
         modules = Modules([*expected, ("params", "head", "kernel")])
         every = NAMINGS[naming].entries(model, modules) or ()
         used = used | {name for entry in every if entry.path[1] == "head" for name in entry.names}
-    return [
-        name
-        for name in arrays
-        if name not in used
-        and not name.endswith("num_batches_tracked")
-        and not name.startswith(besides)
-    ]
+    return [name for name in arrays if name not in used and not re.fullmatch(besides, name)]
 
 
 def _to_ours(entry: Entry, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
@@ -196,36 +195,21 @@ def _dtype(target: np.ndarray, model: nn.Module) -> np.dtype:
     return np.dtype(np.float64) if param_dtype == np.float64 else target.dtype
 
 
-def _image_shape(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
-    """What the published model takes: of a ViT by the positions in the file."""
-    size = 224
-    match model:
-        case CifarResNet() | WideResNet():
-            size = 32
-        case InceptionV3():
-            size = 299
-        case ViT():
-            lengths = [x.shape[1] for name, x in arrays.items() if "pos" in name and x.ndim == 3]
-            if lengths:
-                size = model.patch_size * math.isqrt(lengths[0])
-    return size, size, 3
-
-
-def _like(model: nn.Module, image_shape: tuple[int, ...]) -> Flat:
+def _like(model: nn.Module, inputs: Inputs) -> Flat:
     """Arrays of the shapes and types of the model's variables, which take no memory."""
-    shapes = jax.eval_shape(lambda: _initial(model, image_shape, 0))
+    shapes = jax.eval_shape(lambda: _initial(model, inputs, 0))
     return {
         path: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
         for path, leaf in traverse_util.flatten_dict(shapes).items()
     }
 
 
-def _initial(model: nn.Module, image_shape: tuple[int, ...], seed: int) -> Variables:
-    images = jnp.zeros((1, *image_shape), jnp.float32)
+def _initial(model: nn.Module, inputs: Inputs, seed: int) -> Variables:
+    zeros = [jnp.zeros(x.shape, x.dtype) for x in inputs]
     method: Callable[..., Any] | None = None
     if getattr(model, "auxiliary", False):
         method = getattr(type(model), "with_auxiliary")  # noqa: B009
-    return model.init(jax.random.key(seed), images, method=method)
+    return model.init(jax.random.key(seed), *zeros, method=method)
 
 
 def flatten(variables: Variables) -> Flat:

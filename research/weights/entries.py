@@ -87,6 +87,11 @@ def conv_norm(conv_name: str, norm_name: str, *path: str) -> Entries:
     yield from batch_norm(norm_name, *path, "norm")
 
 
+def embedding(name: str, *path: str) -> Entries:
+    """An embedding."""
+    yield Entry(("params", *path, "embedding"), (f"{name}.weight",))
+
+
 def array(name: str, *path: str, how: Layout = layout.SAME) -> Entries:
     """A parameter of no layer."""
     yield Entry(("params", *path), (name,), how)
@@ -100,10 +105,21 @@ def packed_attention(qkv: str, out: str, num_heads: int, *path: str) -> Entries:
     yield from _layer(out, (*path, "out"), layout.attention_out(num_heads))
 
 
+def grouped_attention(
+    names: Sequence[str], out: str, num_heads: int, num_kv_heads: int, *path: str
+) -> Entries:
+    """A `MultiHeadAttention` with `num_kv_heads`; query, key and value are the layers `names`."""
+    query, *others = (f"{name}.weight" for name in names)
+    yield Entry(("params", *path, "query", "kernel"), (query,), layout.heads_kernel(num_heads))
+    pair = layout.stacked_kernels(num_kv_heads)
+    yield Entry(("params", *path, "key_value", "kernel"), tuple(others), pair)
+    yield from _layer(out, (*path, "out"), layout.attention_out(num_heads))
+
+
 def separate_attention(names: Sequence[str], out: str, num_heads: int, *path: str) -> Entries:
     """A `MultiHeadAttention` whose query, key and value are the layers `names` there."""
     weights, biases = (tuple(f"{name}.{kind}" for name in names) for kind in ("weight", "bias"))
-    yield Entry(("params", *path, "qkv", "kernel"), weights, layout.qkv_kernels(num_heads))
+    yield Entry(("params", *path, "qkv", "kernel"), weights, layout.stacked_kernels(num_heads))
     yield Entry(("params", *path, "qkv", "bias"), biases, layout.qkv_biases(num_heads))
     yield from _layer(out, (*path, "out"), layout.attention_out(num_heads))
 

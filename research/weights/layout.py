@@ -75,14 +75,15 @@ def qkv_bias(num_heads: int) -> Layout:
     return single(lambda x: x.reshape(3, num_heads, -1), lambda x: x.reshape(-1))
 
 
-def qkv_kernels(num_heads: int) -> Layout:
-    """Query, key and value apart there, (heads · head_dim, in) each; (in, 3, heads, head_dim)."""
+def stacked_kernels(num_heads: int) -> Layout:
+    """Query, key and value, or key and value, apart there, (heads · head_dim, in) each; (in, 3 or
+    2, heads, head_dim) here."""
 
     def to_ours(arrays: Arrays) -> np.ndarray:
         return np.stack([x.T.reshape(x.shape[1], num_heads, -1) for x in arrays], axis=1)
 
     def to_theirs(x: np.ndarray) -> Arrays:
-        return [x[:, i].reshape(x.shape[0], -1).T for i in range(3)]
+        return [x[:, i].reshape(x.shape[0], -1).T for i in range(x.shape[1])]
 
     return Layout(to_ours, to_theirs)
 
@@ -100,4 +101,26 @@ def attention_out(num_heads: int) -> Layout:
     return single(
         lambda x: x.T.reshape(num_heads, -1, x.shape[0]),
         lambda x: x.reshape(-1, x.shape[-1]).T,
+    )
+
+
+def heads_kernel(num_heads: int) -> Layout:
+    """One of query, key and value: (heads · head_dim, in) there; (in, heads, head_dim) here."""
+    return single(
+        lambda x: x.T.reshape(x.shape[1], num_heads, -1),
+        lambda x: x.reshape(x.shape[0], -1).T,
+    )
+
+
+def transposed_qkv_kernel(num_heads: int) -> Layout:
+    """(in, 3 · heads · head_dim) there, GPT-2's; (in, 3, heads, head_dim) here."""
+    return single(
+        lambda x: x.reshape(x.shape[0], 3, num_heads, -1), lambda x: x.reshape(x.shape[0], -1)
+    )
+
+
+def transposed_attention_out(num_heads: int) -> Layout:
+    """(heads · head_dim, out) there, GPT-2's; (heads, head_dim, out) here."""
+    return single(
+        lambda x: x.reshape(num_heads, -1, x.shape[1]), lambda x: x.reshape(-1, x.shape[-1])
     )

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from research.nn.attention import MultiHeadAttention, dot_product_attention
+from research.nn.relative_position import relative_position_buckets
+from research.nn.rotary import rotate
 from tests.parity import Fixture
 from tests.random_variables import random_variables
 
@@ -151,3 +153,129 @@ def test_mistakes_are_named():
         MultiHeadAttention(num_heads=3).init(jax.random.key(0), x)
     with pytest.raises(ValueError, match="implementation must be"):
         MultiHeadAttention(num_heads=2, implementation="flash").init(jax.random.key(0), x)
+
+
+def test_grouped_queries_share_keys_and_values():
+    """As if each head of keys and values were there once for each query head of its group."""
+    query, key, value = normal(0, 2, 6, 4, 8), normal(1, 2, 6, 2, 8), normal(2, 2, 6, 2, 8)
+    repeated = (jnp.repeat(x, 2, axis=2) for x in (key, value))
+    np.testing.assert_allclose(
+        dot_product_attention(query, key, value, causal=True),
+        dot_product_attention(query, *repeated, causal=True),
+        atol=1e-6,
+    )
+    layer = MultiHeadAttention(4, num_kv_heads=2, head_dim=3)
+    shapes = jax.tree.map(jnp.shape, random_variables(layer.init, normal(0, 1, 5, 8))["params"])
+    assert shapes["query"] == {"kernel": (8, 4, 3), "bias": (4, 3)}
+    assert shapes["key_value"] == {"kernel": (8, 2, 2, 3), "bias": (2, 2, 3)}
+    with pytest.raises(ValueError, match="num_kv_heads=3 must divide num_heads=4"):
+        MultiHeadAttention(4, num_kv_heads=3).init(jax.random.key(0), normal(0, 1, 5, 8))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_window_bias_scale_and_groups_are_those_of_jax(causal):
+    """What runs on a GPU, on the same arguments; there by "cudnn"."""
+    query, key, value = normal(0, 2, 6, 4, 8), normal(1, 2, 6, 2, 8), normal(2, 2, 6, 2, 8)
+    bias = normal(3, 1, 4, 6, 6)
+    ours = dot_product_attention(query, key, value, causal=causal, window=3, bias=bias, scale=0.5)
+    theirs = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        bias=bias,
+        scale=0.5,
+        is_causal=causal,
+        local_window_size=(2, 0 if causal else 2),
+        implementation="xla",
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_packed_documents_do_not_see_each_other():
+    layer = MultiHeadAttention(2, causal=True, rotary_base=100.0)
+    x = normal(0, 1, 7, 8)
+    variables = random_variables(layer.init, x)
+    segments = jnp.asarray([[0, 0, 0, 1, 1, 1, 1]])
+    positions = jnp.asarray([[0, 1, 2, 0, 1, 2, 3]])
+    packed = layer.apply(variables, x, segments=segments, positions=positions)
+    apart = [layer.apply(variables, part) for part in (x[:, :3], x[:, 3:])]
+    np.testing.assert_allclose(packed, jnp.concatenate(apart, 1), atol=1e-5)
+
+
+def test_rotary_scores_depend_on_distances_only():
+    query, key = normal(0, 1, 1, 2, 8), normal(1, 1, 1, 2, 8)
+
+    def scores(query_position, key_position):
+        turned = rotate(query, jnp.asarray([[query_position]]))
+        return (turned * rotate(key, jnp.asarray([[key_position]]))).sum(-1)
+
+    np.testing.assert_allclose(scores(7, 3), scores(104, 100), atol=1e-4)
+    assert not np.allclose(scores(7, 3), scores(7, 4), atol=1e-2)
+    np.testing.assert_array_equal(rotate(query, jnp.zeros((1, 1), int)), query)
+    with pytest.raises(ValueError, match="even head_dim, got 3"):
+        rotate(normal(0, 1, 1, 2, 3), jnp.zeros((1, 1), int))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_kv_heads": 1, "rotary_base": 100.0, "window": 3}], ids=["plain", "all"]
+)
+def test_a_cache_gives_what_the_whole_sequence_does(settings):
+    """A prompt that is padded on the left for one of two, then one position after the other."""
+    layer = MultiHeadAttention(2, causal=True, **settings)
+    x, key_mask = normal(0, 2, 7, 8), jnp.arange(7) >= jnp.asarray([[0], [2]])
+    variables = random_variables(layer.init, x)
+    positions = jnp.maximum(jnp.cumsum(key_mask, 1) - 1, 0)
+    whole = layer.apply(variables, x, key_mask=key_mask, positions=positions)
+    _, cache = layer.apply(variables, x, use_cache=True, mutable="cache")
+    assert not any(leaf.any() for leaf in jax.tree.leaves(cache))
+    for start, end in ((0, 4), (4, 5), (5, 6), (6, 7)):
+        part, cache = layer.apply(
+            variables | cache,
+            x[:, start:end],
+            key_mask=key_mask[:, start:end],
+            positions=positions[:, start:end],
+            use_cache=True,
+            mutable="cache",
+        )
+        seen = np.asarray(key_mask[:, start:end])
+        np.testing.assert_allclose(part[seen], whole[:, start:end][seen], atol=1e-5)
+
+
+def test_weights_can_be_looked_at():
+    layer = MultiHeadAttention(2, causal=True)
+    x = normal(0, 1, 5, 8)
+    variables = random_variables(layer.init, x)
+    _, kept = layer.apply(variables, x, mutable=["intermediates"])
+    (weights,) = kept["intermediates"]["weights"]
+    assert weights.shape == (1, 2, 5, 5)
+    np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-6)
+    assert not np.triu(weights[0, 0], 1).any()
+
+
+def test_scores_start_alike_whatever_their_scale():
+    """T5 does not scale scores, and starts with smaller queries."""
+    x = normal(0, 1, 64, 64)
+
+    def spread(scale):
+        layer = MultiHeadAttention(2, head_dim=32, scale=scale)
+        _, kept = layer.init_with_output(jax.random.key(0), x, mutable=["params", "intermediates"])
+        return jnp.log(kept["intermediates"]["weights"][0]).std()
+
+    np.testing.assert_allclose(spread(1.0), spread(None), rtol=1e-3)
+
+
+def test_buckets_of_relative_positions_are_those_of_t5():
+    """Raffel et al. 2020, section 2.1: to 128 places away in 32 buckets, by the formula."""
+    distances = jnp.arange(-200, 201)
+    both = relative_position_buckets(distances, 32, 128, bidirectional=True)
+    behind = relative_position_buckets(distances, 32, 128, bidirectional=False)
+
+    def bucket(distance, count):
+        if distance < count // 2:
+            return distance
+        growth = np.log(distance / (count // 2)) / np.log(128 / (count // 2))
+        return min(count // 2 + int(growth * (count - count // 2) + 1e-6), count - 1)
+
+    expected = [bucket(abs(d), 16) + 16 * (d > 0) for d in range(-200, 201)]
+    np.testing.assert_array_equal(both, expected)
+    np.testing.assert_array_equal(behind, [bucket(max(-d, 0), 32) for d in range(-200, 201)])

@@ -6,35 +6,73 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from research import vision
+from research import sequence, vision
 from research.errors import UserError
+from research.nn.attention import MultiHeadAttention
+from research.nn.encoder_decoder import EncoderDecoder
+from research.nn.recurrent import Recurrent
 from research.weights import convert, load, save
 from research.weights.files import read_arrays, write_arrays
+from research.weights.inputs import model_inputs
 from research.weights.naming import NAMINGS
 
 pytestmark = pytest.mark.usefixtures("quickly_traced")
 
+BERT = sequence.BERT(
+    vocab_size=5, block_size=3, num_layers=2, num_heads=2, embed_dim=6, mlp_dim=8, pooler=True
+)
+GPT = sequence.GPT(vocab_size=5, block_size=3, num_layers=2, num_heads=2, embed_dim=6)
+LLAMA = sequence.Llama(
+    vocab_size=5, block_size=3, num_layers=2, num_heads=4, embed_dim=8, mlp_dim=6
+)
+T5 = sequence.T5(
+    vocab_size=5,
+    num_layers=2,
+    num_decoder_layers=1,
+    num_heads=2,
+    head_dim=3,
+    embed_dim=8,
+    mlp_dim=6,
+)
+
 MODELS = {
     "AlexNet": vision.AlexNet(num_classes=3),
+    "BERT": BERT,
+    "BERT classifier": BERT.clone(masked_head=False, num_classes=3),
     "CifarResNet": vision.CifarResNet(depth=20),
     "CifarResNet B": vision.CifarResNet(depth=20, shortcut="B"),
     "ConvNeXt": vision.ConvNeXt(num_classes=3),
     "DenseNet": vision.DenseNet(num_classes=3),
     "EfficientNet": vision.EfficientNet(num_classes=3),
+    "EncoderDecoder": EncoderDecoder(num_heads=2, mlp_dim=8, num_encoder_layers=1),
+    "GPT": GPT,
+    "GPT untied": GPT.clone(tie_embeddings=False),
     "GoogLeNet": vision.GoogLeNet(num_classes=3, auxiliary=True),
     "InceptionV3": vision.InceptionV3(num_classes=3, auxiliary=True),
     "LeNet": vision.LeNet(),
+    "Llama": LLAMA,
+    "Llama grouped": LLAMA.clone(num_kv_heads=2),
     "Mixer": vision.Mixer(num_classes=3, variant="small"),
     "MobileNetV1": vision.MobileNetV1(num_classes=3),
     "MobileNetV2": vision.MobileNetV2(num_classes=3),
     "MobileNetV3": vision.MobileNetV3(num_classes=3),
     "MobileNetV3 small": vision.MobileNetV3(num_classes=3, size="small"),
+    "MultiHeadAttention": MultiHeadAttention(num_heads=2),
+    "Recurrent": Recurrent(4, num_layers=2, bidirectional=True),
     "ResNet": vision.ResNet(num_classes=3, depth=18),
+    "T5": T5,
+    "T5 1.1": T5.clone(gated=True, tie_embeddings=False),
     "VGG": vision.VGG(num_classes=3, depth=11, batch_norm=True, hidden=(8,), pooled_size=2),
     "ViT": vision.ViT(num_classes=3, variant="tiny"),
     "ViT average": vision.ViT(
         num_classes=3, variant="tiny", pool="average", class_token=False, norm_after_pool=True
     ),
+}
+# Layers take their width from the file.
+WIDTHS = {
+    "EncoderDecoder": {"encoder.layers.0.linear1.weight": np.empty((0, 6))},
+    "MultiHeadAttention": {"in_proj_weight": np.empty((0, 6))},
+    "Recurrent": {"weight_ih_l0": np.empty((0, 6))},
 }
 FITTING = [
     (name, naming)
@@ -49,7 +87,8 @@ FITTING = [
 def numbers(model, shape=(64, 64, 3)):
     """Variables of float32 in which no array has a number twice, and none begins as another."""
     flat = {}
-    for i, (path, leaf) in enumerate(convert._like(model, shape).items()):
+    inputs = model_inputs(model, WIDTHS.get(type(model).__name__, {}), shape)
+    for i, (path, leaf) in enumerate(convert._like(model, inputs).items()):
         start = 0x3F800000 + 1000 * i
         bits = np.arange(start, start + leaf.size, dtype=np.uint32)
         flat[path] = bits.view(np.float32).reshape(leaf.shape)
@@ -79,16 +118,22 @@ def test_what_is_written_is_read_back_bit_for_bit(name, naming, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "model", [vision.ViT(num_classes=3, variant="tiny"), vision.ConvNeXt(num_classes=3)]
+    ("model", "naming"),
+    [
+        (vision.ViT(num_classes=3, variant="tiny"), "timm"),
+        (vision.ConvNeXt(num_classes=3), "timm"),
+        (GPT, "huggingface"),
+        (T5, "huggingface"),
+    ],
 )
-def test_scanned_layers_are_those_side_by_side(model, tmp_path):
+def test_scanned_layers_are_those_side_by_side(model, naming, tmp_path):
     variables = numbers(model)
     path = tmp_path / "weights.npz"
-    save(path, model, variables, naming="timm")
+    save(path, model, variables, naming=naming)
     scanned = model.clone(scan_layers=True)
     stacked = load(path, scanned, image_shape=(64, 64, 3))
     again = tmp_path / "again.npz"
-    save(again, scanned, stacked, naming="timm")
+    save(again, scanned, stacked, naming=naming)
     first, second = read_arrays(path), read_arrays(again)
     assert first.keys() == second.keys()
     for name in first:
@@ -124,6 +169,30 @@ def test_a_bias_that_the_model_does_not_have_is_not_passed_over(tmp_path):
     write_arrays(path, {**read_arrays(path), "conv1.bias": np.zeros(64)})
     with pytest.raises(UserError, match=r"unexpected +conv1.bias 64"):
         load(path, model)
+
+
+def test_names_of_older_files_and_arrays_that_are_there_twice(tmp_path):
+    variables, path = numbers(GPT), tmp_path / "weights.npz"
+    save(path, GPT, variables, naming="huggingface")
+    arrays = read_arrays(path)
+    older = {name.removeprefix("transformer."): x for name, x in arrays.items()}
+    older["h.0.attn.bias"] = np.ones((1, 1, 3, 3))  # the causal mask
+    older["lm_head.weight"] = older["wte.weight"]
+    write_arrays(path, older)
+    assert_same(load(path, GPT), variables)
+    write_arrays(path, older | {"lm_head.weight": older["wte.weight"] + 1})
+    with pytest.raises(UserError, match=r"unexpected +lm_head.weight 5×6"):
+        load(path, GPT)
+
+    variables, path = numbers(BERT), tmp_path / "bert.npz"
+    save(path, BERT, variables, naming="huggingface")
+    renamed = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta"): x
+        for name, x in read_arrays(path).items()
+    }
+    assert any(name.endswith("gamma") for name in renamed)
+    write_arrays(path, renamed)
+    assert_same(load(path, BERT), variables)
 
 
 def test_a_classifier_of_another_size_is_dropped_on_request(tmp_path):

@@ -1,7 +1,12 @@
 """The names of Hugging Face's transformers."""
 
+import re
 from typing import Any
 
+from research.sequence.bert import BERT
+from research.sequence.gpt import GPT
+from research.sequence.llama import Llama
+from research.sequence.t5 import T5
 from research.vision.convnext import ConvNeXt
 from research.vision.resnet import ResNet
 from research.vision.vit import ViT
@@ -16,11 +21,20 @@ from research.weights.entries import (
     linear,
     separate_attention,
 )
+from research.weights.naming import huggingface_text
 
 
 def entries(model: Any, modules: Modules) -> Entries | None:
-    """Our parameters by the names of their image classifiers; None for a model they lack."""
+    """Our parameters by the names of their models; None for one that they lack."""
     match model:
+        case GPT():
+            return huggingface_text.gpt(model, modules)
+        case Llama():
+            return huggingface_text.llama(model, modules)
+        case BERT():
+            return huggingface_text.bert(model, modules)
+        case T5():
+            return huggingface_text.t5(model, modules)
         case ResNet():
             return _resnet(modules)
         case ConvNeXt():
@@ -28,6 +42,35 @@ def entries(model: Any, modules: Modules) -> Entries | None:
         case ViT():
             return _vit(model, modules)
     return None
+
+
+def canonical(name: str) -> str:
+    """A name as newer files spell it: older ones of GPT-2 lack its prefix, and older ones of BERT
+    call scale and bias of a norm gamma and beta."""
+    if re.match(r"(wte|wpe|h|ln_f)\.", name):
+        name = f"transformer.{name}"
+    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{_NORMS[m[1]]}", name)
+
+
+_NORMS = {"gamma": "weight", "beta": "bias"}
+
+BESIDES = (
+    # Masks that old files of GPT-2 hold, positions 0, 1, … of BERT, frequencies of Llama.
+    r"transformer\.h\.\d+\.attn\.(masked_)?bias",
+    r".*\.position_ids",
+    r".*\.rotary_emb\.inv_freq",
+)
+
+ALIASES = (
+    ("lm_head.weight", "transformer.wte.weight"),
+    ("lm_head.weight", "model.embed_tokens.weight"),
+    ("lm_head.weight", "shared.weight"),
+    ("encoder.embed_tokens.weight", "shared.weight"),
+    ("decoder.embed_tokens.weight", "shared.weight"),
+    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+)
+"""Other names of tied arrays."""
 
 
 def _resnet(modules: Modules) -> Entries:
