@@ -3,7 +3,7 @@
 import inspect
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   python -m research.generate --workdir runs/vae --output samples/ --num_samples=100
   python -m research.generate --workdir runs/gpt --output samples/ --prompt="ROMEO:" \\
       --temperature=0.8 --top_k=40
+  python -m research.generate --workdir runs/gpt --stream --prompt="ROMEO:" --top_p=0.9
 
 Options other than those below are the objective's own; --list names them.
 """
@@ -31,37 +32,62 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, help="folder for what is generated")
     add_step(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the samples; default: 0")
+    parser.add_argument("--stream", action="store_true", help="print one text while it is written")
     parser.add_argument("--list", action="store_true", help="list the objective's options and exit")
     options, rest = parser.parse_known_args(arguments)
 
-    from research.engine.objective import HasGenerate
+    from research.engine.objective import HasGenerate, HasStream
     from research.engine.restore import load_run, read_experiment
 
     experiment = read_experiment(options.workdir)
     constructor: Any = experiment.objective.constructor
     if not issubclass(constructor, HasGenerate):
         raise UserError(f"{options.workdir}: {experiment.objective.path} does not generate")
-    parameters = _options_of(constructor.generate)
+    method = constructor.generate
+    if options.stream:
+        if not issubclass(constructor, HasStream):
+            raise UserError(f"--stream: {experiment.objective.path} writes no text")
+        method = constructor.stream
+    parameters = _options_of(method)
     if options.list:
         for name, parameter in parameters.items():
             print(f"--{name}={parameter.default!r}")
         return DONE
-    if options.output is None:
+    if options.output is None and not options.stream:
         raise UserError("--output: name a folder for what is generated")
-    chosen = _parse(rest, parameters, typing.get_type_hints(constructor.generate))
+    chosen = _parse(rest, parameters, typing.get_type_hints(method))
     command_line.start_jax()
 
     import jax
 
+    from research.engine.display import Text
     from research.engine.draw import save_displays
 
     loaded = load_run(options.workdir, options.step)
-    assert isinstance(loaded.objective, HasGenerate)
-    rng = jax.random.key(options.seed)
-    displays = loaded.objective.generate(loaded.params, loaded.collections, rng, **chosen)
+    objective: Any = loaded.objective
+    trained = (loaded.params, loaded.collections, jax.random.key(options.seed))
+    if options.stream:
+        displays = {"sample": Text([_print(objective.stream(*trained, **chosen))])}
+        if options.output is None:
+            return DONE
+    else:
+        displays = objective.generate(*trained, **chosen)
     for path in save_displays(options.output, displays):
         print(path)
     return DONE
+
+
+def _print(texts: Iterator[str]) -> str:
+    """The last of the texts, each printed as far as it is longer than the one before."""
+    printed = text = ""
+    for text in texts:
+        # A character of several bytes that is not whole yet is shown by this one.
+        whole = text.rstrip("\ufffd")
+        if whole.startswith(printed):
+            print(whole[len(printed) :], end="", flush=True)
+            printed = whole
+    print(text[len(printed) :])
+    return text
 
 
 def _options_of(generate: Any) -> dict[str, inspect.Parameter]:

@@ -62,6 +62,13 @@ def test_config_runs(config, tmp_path, shared_dir, capsys):
     if config.startswith(("sequence", "generative")):
         assert generate.run([f"--workdir={workdir}", f"--output={output}"]) == 0
         assert list(output.iterdir())
+    if config == "sequence/gpt_shakespeare.py":
+        capsys.readouterr()
+        arguments_of_both = [f"--workdir={workdir}", "--prompt=A", "--max_new_tokens=20"]
+        assert generate.run([*arguments_of_both, "--stream"]) == 0
+        streamed = capsys.readouterr().out
+        assert generate.run([*arguments_of_both, f"--output={output}"]) == 0
+        assert streamed == (output / "sample.txt").read_text().rstrip("\n") + "\n"
 
 
 @pytest.fixture

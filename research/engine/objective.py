@@ -6,7 +6,7 @@ have besides, found by `isinstance`, so that adversarial and teacher-student tra
 data in the one train step instead of other trainers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -144,6 +144,19 @@ class HasGenerate(Protocol):
         self, params: Params, collections: Collections, rng: PRNGKeyArray, **options: Any
     ) -> Displays:
         """Samples by name; each implementation spells its keyword-only options out."""
+        ...
+
+
+@runtime_checkable
+class HasStream(Protocol):
+    """An objective that writes text while one looks on. Keyword arguments are the command's
+    options."""
+
+    def stream(
+        self, params: Params, collections: Collections, rng: PRNGKeyArray, **options: Any
+    ) -> Iterator[str]:
+        """The text so far, again and again; each implementation spells its keyword-only options
+        out."""
         ...
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from research.nn.dropout import Dropout
 
@@ -44,7 +44,7 @@ class Recurrent(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch length features"],
-        lengths: Int[Array, " batch"] | None = None,
+        mask: Bool[Array, "batch length"] | None = None,
         state: State | None = None,
         *,
         deterministic: bool = True,
@@ -52,9 +52,9 @@ class Recurrent(nn.Module):
         """The last layer's hidden state at each position, and the state of each layer after the
         last one, from `state` or zeros before the first.
 
-        A sequence has its first `lengths` positions; behind them the output is zero, and the state
-        is that at its own end. Both ways are side by side in the outputs, and one after the other
-        in the state, (num_layers · directions, batch, hidden_dim).
+        Positions where `mask` is false are passed over: their output is zero, and the state stays
+        as it is. Both ways are side by side in the outputs, and one after the other in the state,
+        (num_layers · directions, batch, hidden_dim).
 
         Raises ValueError for another `cell`, and for a state of another shape.
         """
@@ -80,7 +80,7 @@ class Recurrent(nn.Module):
                     name=f"layer_{layer}{direction}",
                 )
                 before = None if state is None else tuple(part[len(ends)] for part in state)
-                output, end = one(x, lengths, before)
+                output, end = one(x, mask, before)
                 outputs.append(output)
                 ends.append(end)
             x = outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, -1)
@@ -110,7 +110,7 @@ class RecurrentLayer(nn.Module):
     def __call__(
         self,
         x: Float[Array, "batch length features"],
-        lengths: Int[Array, " batch"] | None = None,
+        mask: Bool[Array, "batch length"] | None = None,
         state: State | None = None,
     ) -> tuple[Float[Array, "batch length hidden_dim"], State]:
         """The hidden state at each position and the state after the last."""
@@ -136,7 +136,7 @@ class RecurrentLayer(nn.Module):
         inputs = (x.swapaxes(0, 1).reshape(-1, x.shape[-1]) @ kernel + bias).reshape(
             length, -1, columns
         )
-        inside = None if lengths is None else jnp.arange(length)[:, None] < lengths
+        inside = None if mask is None else mask.swapaxes(0, 1)
 
         def advance(state: State, at: tuple[Array, Array | None]) -> tuple[State, Array]:
             now, is_inside = at

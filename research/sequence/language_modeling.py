@@ -1,6 +1,6 @@
 """Language modelling: predict the next token from those before it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ from research.engine.display import Displays, Text
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
-from research.sequence.sampling import sample
+from research.sequence.decoding import write
+from research.sequence.sampling import Sampling
 
 SHOWN_TOKENS = 200
+STOPPING_TOKENS = 16  # so many are written before a text is looked through for its end
 CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read through
 
 
@@ -103,31 +105,53 @@ class LanguageModeling:
         max_new_tokens: int = 500,
         temperature: float = 1.0,
         top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        stop: tuple[str, ...] = (),
     ) -> Displays:
-        """Texts that begin with `prompt`, each drawn token by token.
-
-        `temperature` divides the logits, and 0 always takes the most likely token; `top_k` draws
-        from the k most likely ones. Sample i is the same however many there are.
+        """Texts that begin with `prompt`, each drawn token by token as `sampling.Sampling` says,
+        up to the first of the strings in `stop`. Sample i is the same however many there are.
 
         Raises UserError without a tokenizer, for a prompt it cannot encode or that is empty, and
         for options out of range.
         """
-        tokenizer = self._tokenizer()
-        for name, value in (("num_samples", num_samples), ("max_new_tokens", max_new_tokens)):
-            if value < 1:
-                raise UserError(f"{name} = {value}: must be at least 1")
-        if not 0.0 <= temperature < float("inf"):
-            raise UserError(f"temperature = {temperature}: must be at least 0 and finite")
-        if top_k is not None and top_k < 1:
-            raise UserError(f"top_k = {top_k}: must be at least 1, or none for all tokens")
-        try:
-            ids = tokenizer.encode(prompt)
-        except UserError as error:
-            raise UserError(f"prompt = {prompt!r}: {error}") from error
-        if not len(ids):
-            raise UserError(f"prompt = {prompt!r}: has no token; give it at least one")
-        prompts = jnp.broadcast_to(jnp.asarray(ids, jnp.int32), (num_samples, len(ids)))
-        return self._write(params, collections, rng, prompts, max_new_tokens, temperature, top_k)
+        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+        # Only text that has been read can be looked through for its end.
+        tokens_at_a_time = STOPPING_TOKENS if stop else None
+        *_, texts = self._write(
+            params,
+            collections,
+            rng,
+            self._prompts(prompt, num_samples),
+            max_new_tokens,
+            sampling,
+            stop,
+            tokens_at_a_time,
+        )
+        return {"sample": Text(texts)}
+
+    def stream(
+        self,
+        params: Params,
+        collections: Collections,
+        rng: PRNGKeyArray,
+        *,
+        prompt: str = "\n",
+        max_new_tokens: int = 500,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        stop: tuple[str, ...] = (),
+    ) -> Iterator[str]:
+        """What `generate` writes for one sample, as far as it is, after every token."""
+        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+        prompts = self._prompts(prompt, 1)
+        writing = self._write(params, collections, rng, prompts, max_new_tokens, sampling, stop, 1)
+        for (text,) in writing:
+            yield text
 
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
@@ -136,7 +160,19 @@ class LanguageModeling:
         if self.tokenizer is None:
             return {}
         prompts = jnp.asarray(batch["tokens"][:1, :1], jnp.int32)
-        return self._write(params, collections, rng, prompts, SHOWN_TOKENS)
+        *_, texts = self._write(params, collections, rng, prompts, SHOWN_TOKENS, Sampling())
+        return {"sample": Text(texts)}
+
+    def _prompts(self, prompt: str, num_samples: int) -> Int[Array, "num_samples length"]:
+        if num_samples < 1:
+            raise UserError(f"num_samples = {num_samples}: must be at least 1")
+        try:
+            ids = self._tokenizer().encode(prompt)
+        except UserError as error:
+            raise UserError(f"prompt = {prompt!r}: {error}") from error
+        if not len(ids):
+            raise UserError(f"prompt = {prompt!r}: has no token; give it at least one")
+        return jnp.broadcast_to(jnp.asarray(ids, jnp.int32), (num_samples, len(ids)))
 
     def _write(
         self,
@@ -145,22 +181,35 @@ class LanguageModeling:
         rng: PRNGKeyArray,
         prompts: Int[Array, "num_samples length"],
         max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-    ) -> Displays:
+        sampling: Sampling,
+        stop: Sequence[str] = (),
+        tokens_at_a_time: int | None = None,
+    ) -> Iterator[list[str]]:
+        """The texts so far, up to where they stop."""
+        if max_new_tokens < 1:
+            raise UserError(f"max_new_tokens = {max_new_tokens}: must be at least 1")
+        if "" in stop:
+            raise UserError("stop: an empty string is everywhere; leave it out")
         tokenizer = self._tokenizer()
         self._check_vocabulary(tokenizer)
-        tokens = sample(
+        prompt_lengths = [len(tokenizer.decode(ids)) for ids in np.asarray(prompts)]
+        for tokens in write(
             self.model,
             {"params": params, **collections},
             rng,
             prompts,
             vocab_size=tokenizer.vocab_size,
             max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-        )
-        return {"sample": Text([tokenizer.decode(ids) for ids in np.asarray(tokens)])}
+            sampling=sampling,
+            tokens_at_a_time=tokens_at_a_time,
+        ):
+            texts = [tokenizer.decode(ids) for ids in tokens]
+            ends = [
+                _end(text, stop, start) for text, start in zip(texts, prompt_lengths, strict=True)
+            ]
+            yield [text[:end] for text, end in zip(texts, ends, strict=True)]
+            if all(end is not None for end in ends):
+                return
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -188,3 +237,9 @@ def _metrics(
         "perplexity": mean_of(losses, mask, finish="exp"),
         "accuracy": accuracy(logits, targets, mask),
     }
+
+
+def _end(text: str, stop: Sequence[str], start: int) -> int | None:
+    """Where the first of these strings begins behind the prompt; None for none."""
+    places = [place for place in (text.find(string, start) for string in stop) if place >= 0]
+    return min(places, default=None)

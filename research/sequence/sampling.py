@@ -1,82 +1,80 @@
-"""Drawing tokens from a language model."""
+"""How the next token is drawn from a model's logits."""
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from research.errors import UserError
 
 
-def sample(
-    model: nn.Module,
-    variables: Mapping[str, Any],
-    rng: PRNGKeyArray,
-    prompts: Int[Array, "num_samples length"],
-    *,
-    vocab_size: int,
-    max_new_tokens: int,
-    temperature: float | Float[Array, ""] = 1.0,
-    top_k: int | None = None,
-) -> Int[Array, "num_samples total_length"]:
-    """The prompts, each followed by `max_new_tokens` tokens below `vocab_size`.
+@dataclass(frozen=True)
+class Sampling:
+    """What is done to the logits before a token is drawn, in this order.
 
-    The model sees the last `model.block_size` tokens, at positions from 0. `temperature` divides
-    the logits, and at 0 the most likely token is taken; `top_k` draws from the k most likely ones.
+    `repetition_penalty` divides the positive logits of tokens that are there already and
+    multiplies the negative ones (Keskar et al., 2019: 1.2). `temperature` divides all, and at 0
+    the most likely token is taken. `top_k` keeps the k most likely tokens, `top_p` the most likely
+    ones until they have this probability together (Holtzman et al., 2020), and `min_p` those with
+    at least this part of the most likely one's (Nguyen et al., 2024).
+
+    Raises UserError for numbers out of range.
     """
-    greedy = isinstance(temperature, int | float) and temperature == 0
-    return _sample(
-        model,
-        variables,
-        rng,
-        prompts,
-        1.0 if greedy else temperature,
-        vocab_size=vocab_size,
-        max_new_tokens=max_new_tokens,
-        greedy=greedy,
-        top_k=top_k,
-    )
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise UserError(f"temperature = {self.temperature}: must be at least 0 and finite")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k = {self.top_k}: must be at least 1, or none for all tokens")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value <= 1.0:
+                raise UserError(f"{name} = {value}: must be above 0 and at most 1, or none")
+        if not 0.0 < self.repetition_penalty < float("inf"):
+            raise UserError(
+                f"repetition_penalty = {self.repetition_penalty}: must be above 0 and finite; 1 is "
+                "none"
+            )
 
 
-@partial(jax.jit, static_argnames=("model", "vocab_size", "max_new_tokens", "greedy", "top_k"))
-def _sample(
-    model: nn.Module,
-    variables: Mapping[str, Any],
-    rng: PRNGKeyArray,
-    prompts: Int[Array, "num_samples length"],
-    temperature: Float[Array, ""],
-    *,
-    vocab_size: int,
-    max_new_tokens: int,
-    greedy: bool,
-    top_k: int | None,
-) -> Int[Array, "num_samples total_length"]:
-    num_samples, prompt_length = prompts.shape
-    total_length = prompt_length + max_new_tokens
-    window_size = min(model.block_size, total_length)
-    sample_keys = jax.vmap(partial(jax.random.fold_in, rng))(jnp.arange(num_samples))
+def draw(
+    keys: PRNGKeyArray,
+    logits: Float[Array, "batch vocab_size"],
+    seen: Bool[Array, "batch vocab_size"],
+    sampling: Sampling,
+) -> Int[Array, " batch"]:
+    """The next token of each, by a key of its own; `seen` are the tokens that are there already."""
+    logits = logits.astype(jnp.float32)
+    if sampling.repetition_penalty != 1.0:
+        penalty = sampling.repetition_penalty
+        penalised = jnp.where(logits > 0, logits / penalty, logits * penalty)
+        logits = jnp.where(seen, penalised, logits)
+    if sampling.temperature == 0:
+        return jnp.argmax(logits, axis=-1)
+    logits = logits / sampling.temperature
+    if sampling.top_k is not None:
+        smallest = lax.top_k(logits, min(sampling.top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits < smallest, -jnp.inf, logits)
+    if sampling.top_p is not None:
+        logits = _nucleus(logits, sampling.top_p)
+    if sampling.min_p is not None:
+        likeliest = logits.max(axis=-1, keepdims=True)
+        logits = jnp.where(logits < likeliest + jnp.log(sampling.min_p), -jnp.inf, logits)
+    return jax.vmap(jax.random.categorical)(keys, logits)
 
-    def append(tokens: Array, length: Array) -> tuple[Array, None]:
-        # Tokens from `length` on are not written yet; a causal model doesn't see them.
-        start = jnp.maximum(length - window_size, 0)
-        window = lax.dynamic_slice_in_dim(tokens, start, window_size, axis=1)
-        logits = model.apply(variables, window, train=False)
-        logits = lax.dynamic_index_in_dim(logits, length - 1 - start, axis=1, keepdims=False)
-        logits = logits[:, :vocab_size].astype(jnp.float32) / temperature
-        if top_k is not None:
-            smallest = lax.top_k(logits, min(top_k, vocab_size))[0][:, -1:]
-            logits = jnp.where(logits < smallest, -jnp.inf, logits)
-        if greedy:
-            drawn = jnp.argmax(logits, axis=-1)
-        else:
-            keys = jax.vmap(lambda key: jax.random.fold_in(key, length))(sample_keys)
-            drawn = jax.vmap(jax.random.categorical)(keys, logits)
-        drawn = drawn.astype(tokens.dtype)[:, None]
-        return lax.dynamic_update_slice_in_dim(tokens, drawn, length, axis=1), None
 
-    tokens = jnp.pad(prompts, ((0, 0), (0, max_new_tokens)))
-    tokens, _ = lax.scan(append, tokens, jnp.arange(prompt_length, total_length))
-    return tokens
+def _nucleus(logits: Array, top_p: float) -> Array:
+    """The fewest of the most likely tokens that have the probability together, and their equals."""
+    ordered = jnp.sort(logits, axis=-1, descending=True)
+    probabilities = jax.nn.softmax(ordered)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities
+    smallest = jnp.min(jnp.where(before < top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where(logits < smallest, -jnp.inf, logits)

@@ -10,6 +10,7 @@ from tests.random_variables import random_variables
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(3, 6, 4)), jnp.float32)
 LENGTHS = (6, 2, 4)
+MASK = jnp.arange(6) < jnp.asarray(LENGTHS)[:, None]
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
@@ -18,7 +19,7 @@ def test_sequences_of_several_lengths_are_as_each_alone(cell, bidirectional):
     model = Recurrent(5, cell, num_layers=2, bidirectional=bidirectional)
     variables = random_variables(model.init, X)
     apply = jax.jit(model.apply)
-    outputs, state = apply(variables, X, jnp.asarray(LENGTHS))
+    outputs, state = apply(variables, X, MASK)
     for i, length in enumerate(LENGTHS):
         alone, end = apply(variables, X[i : i + 1, :length])
         np.testing.assert_allclose(outputs[i, :length], alone[0], atol=1e-6)
@@ -50,8 +51,7 @@ def test_only_the_way_back_sees_what_comes():
 def test_padding_has_no_gradient():
     model = Recurrent(5, "gru", bidirectional=True)
     variables = random_variables(model.init, X)
-    lengths = jnp.asarray(LENGTHS)
-    gradient = jax.grad(lambda x: (model.apply(variables, x, lengths)[0] ** 2).sum())(X)
+    gradient = jax.grad(lambda x: (model.apply(variables, x, MASK)[0] ** 2).sum())(X)
     for i, length in enumerate(LENGTHS):
         assert not gradient[i, length:].any()
         assert gradient[i, :length].all()

@@ -12,7 +12,7 @@ import pytest
 
 from research.data.tokenizers import Char
 from research.engine.metrics import compute, merge
-from research.engine.objective import HasCheckData, HasGenerate, HasShow, Objective
+from research.engine.objective import HasCheckData, HasGenerate, HasShow, HasStream, Objective
 from research.errors import UserError
 from research.sequence import GPT, LanguageModeling
 from tests.random_variables import random_variables
@@ -53,6 +53,7 @@ def test_is_what_the_engine_asks_for():
     assert isinstance(OBJECTIVE, Objective)
     assert isinstance(OBJECTIVE, HasCheckData)
     assert isinstance(OBJECTIVE, HasGenerate)
+    assert isinstance(OBJECTIVE, HasStream)
     assert isinstance(OBJECTIVE, HasShow)
 
 
@@ -158,6 +159,28 @@ def test_generation_follows_the_key_and_not_the_number_of_samples(params):
     assert generate(params, jax.random.key(1), num_samples=4) != texts
 
 
+def test_texts_end_before_the_first_stop_string(params):
+    free = generate(params, num_samples=4, max_new_tokens=40)
+    stop = (free[0][5:7], free[1][9])
+    stopped = generate(params, num_samples=4, max_new_tokens=40, stop=stop)
+    for text, whole in zip(stopped, free, strict=True):
+        places = [place for place in (whole.find(string, 1) for string in stop) if place >= 0]
+        assert text == whole[: min(places, default=None)]
+    assert 1 < len(stopped[0]) <= 5
+    # What is in the prompt stops nothing.
+    assert generate(params, prompt="abc", stop=("b",))[0].startswith("abc")
+
+
+def test_a_stream_is_the_first_text_as_it_grows(params):
+    texts = list(OBJECTIVE.stream(params, {}, KEY, max_new_tokens=12))
+    assert [len(text) for text in texts] == list(range(2, 14))
+    assert texts[-1] == generate(params)[0]
+    assert all(texts[-1].startswith(text) for text in texts)
+    stop = texts[-1][4:6]
+    *_, last = OBJECTIVE.stream(params, {}, KEY, max_new_tokens=12, stop=(stop,))
+    assert last == texts[-1][: texts[-1].find(stop, 1)]
+
+
 def test_never_writes_tokens_that_only_the_model_has(params):
     # All tokens are nearly as likely, and 2 of the model's 12 have no character.
     texts = generate(params, num_samples=4, max_new_tokens=20, temperature=50.0)
@@ -174,6 +197,7 @@ def test_never_writes_tokens_that_only_the_model_has(params):
         ({"max_new_tokens": 0}, "max_new_tokens = 0"),
         ({"prompt": "abXc"}, "prompt = 'abXc': The character 'X' at position 2"),
         ({"prompt": ""}, "prompt = '': has no token"),
+        ({"stop": ("a", "")}, "stop: an empty string is everywhere"),
     ],
 )
 def test_refuses_options_out_of_range(params, options, message):

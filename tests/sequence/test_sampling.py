@@ -1,74 +1,73 @@
-"""Drawing tokens: against one forward pass at a time, and against the probabilities themselves."""
+"""Which tokens may be drawn: against the definitions, written out with NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.sequence import GPT
-from research.sequence.sampling import sample
-from tests.random_variables import random_variables
+from research.errors import UserError
+from research.sequence.sampling import Sampling, draw
 
-MODEL = GPT(vocab_size=11, block_size=8, num_layers=1, num_heads=2, embed_dim=16)
-PROMPTS = jnp.asarray([[1, 2, 3], [9, 0, 4]], jnp.int32)
-
-
-@pytest.fixture(scope="module")
-def variables():
-    return random_variables(MODEL.init, PROMPTS)
+LOGITS = np.log(np.asarray([0.4, 0.3, 0.15, 0.1, 0.05]))
+NUM_DRAWS = 4000
 
 
-forward = jax.jit(MODEL.apply)
+def frequencies(sampling, logits=LOGITS, seen=()):
+    keys = jax.random.split(jax.random.key(0), NUM_DRAWS)
+    there = np.zeros((NUM_DRAWS, 5), bool)
+    there[:, list(seen)] = True
+    drawn = draw(keys, jnp.broadcast_to(jnp.asarray(logits), (NUM_DRAWS, 5)), there, sampling)
+    return np.bincount(drawn, minlength=5) / NUM_DRAWS
 
 
-def draw(variables, seed=0, prompts=PROMPTS, **options):
-    settings = {"vocab_size": 11, "max_new_tokens": 12} | options
-    return np.asarray(sample(MODEL, variables, jax.random.key(seed), prompts, **settings))
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(), [0.4, 0.3, 0.15, 0.1, 0.05]),
+        (Sampling(temperature=0.5), np.exp(2 * LOGITS)),
+        (Sampling(top_k=2), [0.4, 0.3, 0, 0, 0]),
+        # 0.4 + 0.3 falls short of 0.75, so that the third comes in.
+        (Sampling(top_p=0.75), [0.4, 0.3, 0.15, 0, 0]),
+        (Sampling(top_p=0.69), [0.4, 0.3, 0, 0, 0]),
+        (Sampling(top_p=1e-6), [1, 0, 0, 0, 0]),
+        (Sampling(top_p=1.0), [0.4, 0.3, 0.15, 0.1, 0.05]),
+        # A quarter of 0.4 is 0.1, which rounding may leave out; 0.24 of it is not.
+        (Sampling(min_p=0.24), [0.4, 0.3, 0.15, 0.1, 0]),
+        (Sampling(min_p=1.0), [1, 0, 0, 0, 0]),
+        # At half the temperature the second has 0.36 of the nucleus, and 0.64 is enough.
+        (Sampling(temperature=0.5, top_k=2, top_p=0.6), [1, 0, 0, 0, 0]),
+    ],
+)
+def test_draws_have_the_probabilities_that_are_left(sampling, expected):
+    expected = np.asarray(expected) / np.sum(expected)
+    # Five standard errors; what cannot be drawn must not be.
+    error = 5 * np.sqrt(expected * (1 - expected) / NUM_DRAWS)
+    np.testing.assert_array_less(np.abs(frequencies(sampling) - expected), error + 1e-12)
 
 
-def test_greedy_is_the_chain_of_most_likely_tokens(variables):
-    tokens = np.asarray(PROMPTS)
-    for _ in range(12):  # past the end of a block, which holds 8
-        logits = forward(variables, jnp.asarray(tokens[:, -8:]))
-        tokens = np.append(tokens, np.argmax(logits[:, -1:], axis=-1), axis=1)
-    drawn = draw(variables, temperature=0)
-    np.testing.assert_array_equal(drawn, tokens)
-    assert len(np.unique(drawn[:, 3:])) > 1, "a constant chain proves nothing"
+def test_a_repetition_penalty_makes_what_is_there_less_likely_whatever_its_sign():
+    logits = np.asarray([2.0, 1.0, -1.0, -2.0, 0.0])
+    sampling = Sampling(repetition_penalty=2.0)
+    expected = np.exp([1.0, 1.0, -1.0, -4.0, 0.0])
+    expected /= expected.sum()
+    error = 5 * np.sqrt(expected * (1 - expected) / NUM_DRAWS)
+    got = frequencies(sampling, logits, seen=(0, 3))
+    np.testing.assert_array_less(np.abs(got - expected), error)
+    greedy = Sampling(temperature=0.0, repetition_penalty=4.0)
+    np.testing.assert_array_equal(frequencies(greedy, logits, seen=(0,)), [0, 1, 0, 0, 0])
 
 
-def test_top_1_and_a_temperature_near_0_are_greedy(variables):
-    greedy = draw(variables, temperature=0)
-    np.testing.assert_array_equal(draw(variables, top_k=1), greedy)
-    np.testing.assert_array_equal(draw(variables, temperature=1e-6), greedy)
-
-
-def test_prompts_longer_than_a_block(variables):
-    prompt = jnp.arange(20, dtype=jnp.int32)[None] % 11
-    drawn = draw(variables, prompts=prompt, max_new_tokens=1, temperature=0)
-    logits = forward(variables, prompt[:, -8:])
-    np.testing.assert_array_equal(drawn[:, :20], prompt)
-    assert drawn[0, 20] == np.argmax(logits[0, -1])
-
-
-@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (2.0, None), (0.7, 3)])
-def test_draws_have_the_models_probabilities(variables, temperature, top_k):
-    num_samples = 4000
-    prompts = jnp.broadcast_to(PROMPTS[0], (num_samples, 3))
-    options = {"temperature": temperature, "top_k": top_k}
-    drawn = draw(variables, prompts=prompts, max_new_tokens=1, **options)[:, -1]
-    logits = np.asarray(forward(variables, PROMPTS[:1])[0, -1], np.float64) / temperature
-    if top_k is not None:
-        logits[np.argsort(logits)[:-top_k]] = -np.inf
-    expected = np.exp(logits) / np.exp(logits).sum()
-    frequency = np.bincount(drawn, minlength=11) / num_samples
-    # Five standard errors of each frequency; what cannot be drawn must not be.
-    error = 5 * np.sqrt(expected * (1 - expected) / num_samples)
-    np.testing.assert_array_less(np.abs(frequency - expected), error + 1e-12)
-
-
-def test_tokens_outside_the_vocabulary_are_never_drawn(variables):
-    assert draw(variables, vocab_size=4, temperature=50.0)[:, 3:].max() < 4
-
-
-def test_top_k_of_more_than_all_tokens_is_all(variables):
-    np.testing.assert_array_equal(draw(variables, top_k=1000), draw(variables))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -1.0}, "temperature = -1.0: must be at least 0 and finite"),
+        ({"temperature": float("nan")}, "temperature = nan"),
+        ({"top_k": 0}, "top_k = 0: must be at least 1"),
+        ({"top_p": 0.0}, "top_p = 0.0: must be above 0 and at most 1"),
+        ({"min_p": 1.5}, "min_p = 1.5: must be above 0 and at most 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty = 0.0: must be above 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        Sampling(**settings)
