@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from research import command_line, train
+from research import command_line, generate, train
+from research.generative import VAE
+from research.sequence import LanguageModeling
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 DIGITS = Path(__file__).parents[1] / "experiments" / "vision" / "lenet_digits.py"
@@ -59,6 +61,8 @@ def test_own_components_of_readme_train(mylab, tmp_path):
 def test_every_command_of_readme_is_understood(capsys):
     commands = re.findall(r"python -m (research\.\w+|launch\.\w+)((?:[^\n`]|\\\n)*)", README)
     assert len(commands) >= 6
+    generators = (VAE.generate, LanguageModeling.generate, LanguageModeling.stream)
+    objective_options = {name for each in generators for name in generate._options_of(each)}
     for module, rest in commands:
         command = importlib.import_module(module)
         if hasattr(command, "__path__"):
@@ -68,8 +72,8 @@ def test_every_command_of_readme_is_understood(capsys):
         assert ended.value.code == command_line.DONE
         shown = capsys.readouterr().out
         for flag in re.findall(r"--(\w+)(?!\S*\.)", rest):
-            known = f"--{flag}" in shown or flag in ("config", "temperature", "top_k")
-            assert known or flag in ("prompt", "num_samples"), f"{module} has no --{flag}"
+            known = f"--{flag}" in shown or flag == "config" or flag in objective_options
+            assert known, f"{module} has no --{flag}"
 
 
 def test_files_of_readme_exist():
