@@ -20,3 +20,12 @@ def truncated_normal(stddev: float) -> Initializer:
         return stddev * jax.random.truncated_normal(rng, -bound, bound, shape, dtype)
 
     return init
+
+
+def symmetric_uniform(bound: float) -> Initializer:
+    """Uniform between -bound and bound."""
+
+    def init(rng: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(rng, shape, dtype, -bound, bound)
+
+    return init

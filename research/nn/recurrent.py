@@ -1,7 +1,6 @@
 """Recurrent networks over sequences of any lengths: tanh, LSTM and GRU."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -13,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from research.nn.dropout import Dropout
+from research.nn.initializers import symmetric_uniform
 
 Cell = Literal["rnn", "lstm", "gru"]
 
@@ -116,7 +116,7 @@ class RecurrentLayer(nn.Module):
         """The hidden state at each position and the state after the last."""
         num_gates, step = _CELLS[self.cell]
         scale = self.hidden_dim**-0.5 if self.init_scale is None else self.init_scale
-        init = partial(_uniform, scale)
+        init = symmetric_uniform(scale)
         columns = num_gates * self.hidden_dim
         kernel, bias, hidden_kernel, hidden_bias = (
             self.param("input_kernel", init, (x.shape[-1], columns), self.param_dtype),
@@ -178,7 +178,3 @@ _CELLS: Mapping[str, tuple[int, Callable[[State, Array, Product], State]]] = {
     "gru": (3, _gru),
 }
 """How many gates each has, and the state after one more input."""
-
-
-def _uniform(scale: float, rng: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
-    return jax.random.uniform(rng, shape, dtype, -scale, scale)

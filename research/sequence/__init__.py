@@ -4,6 +4,20 @@ from research.sequence.bert import BERT
 from research.sequence.gpt import GPT
 from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
+from research.sequence.recurrent_language_model import RecurrentLanguageModel
+from research.sequence.recurrent_translator import RecurrentTranslator
 from research.sequence.t5 import T5
+from research.sequence.tcn import TCN
+from research.sequence.transformer import TranslationTransformer
 
-__all__ = ["BERT", "GPT", "T5", "LanguageModeling", "Llama"]
+__all__ = [
+    "BERT",
+    "GPT",
+    "T5",
+    "TCN",
+    "LanguageModeling",
+    "Llama",
+    "RecurrentLanguageModel",
+    "RecurrentTranslator",
+    "TranslationTransformer",
+]

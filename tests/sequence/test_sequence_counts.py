@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import pytest
 
 from research.nn.encoder_decoder import EncoderDecoder
-from research.sequence import BERT, GPT, T5, Llama
+from research.sequence import (
+    BERT,
+    GPT,
+    T5,
+    TCN,
+    Llama,
+    RecurrentLanguageModel,
+    RecurrentTranslator,
+    TranslationTransformer,
+)
 from tests.parity import load_counts
 
 pytestmark = pytest.mark.usefixtures("quickly_traced")
@@ -18,7 +27,16 @@ LARGE = {"num_layers": 24, "num_heads": 16, "embed_dim": 1024, "mlp_dim": 4096}
 LLAMA_7B = Llama(
     32_000, 4096, num_layers=32, num_heads=32, embed_dim=4096, mlp_dim=11_008, scan_layers=True
 )
+# French words to English ones in PyTorch's tutorial.
+TRANSLATOR = RecurrentTranslator(4601, 128, target_vocab_size=2991)
 VARIANTS = {
+    "PTB LSTM small (torch, 2 biases)": RecurrentLanguageModel(10_000, 200),
+    "PTB LSTM medium (torch, 2 biases)": RecurrentLanguageModel(10_000, 650),
+    "PTB LSTM large (torch, 2 biases)": RecurrentLanguageModel(10_000, 1500),
+    "Bahdanau GRU h128 (torch tutorial fra-eng)": TRANSLATOR,
+    "Transformer-base paper (37k shared, no final LN)": TranslationTransformer(
+        37_000, scan_layers=True
+    ),
     "BertModel base": BASE,
     "BertForMaskedLM base": BASE.clone(pooler=False, masked_head=True),
     "BertForPreTraining base": BASE.clone(masked_head=True, num_classes=2),
@@ -58,7 +76,8 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_parameters_are_as_many_as_published(name):
     model, tokens = VARIANTS[name], jnp.zeros((1, 2), jnp.int32)
-    inputs = (tokens, tokens) if isinstance(model, T5) else (tokens,)
+    has_two = isinstance(model, T5 | RecurrentTranslator | TranslationTransformer)
+    inputs = (tokens, tokens) if has_two else (tokens,)
     assert count(model, *inputs) == load_counts()[name]
 
 
@@ -67,6 +86,17 @@ def test_the_transformer_without_embeddings():
     features = jnp.zeros((1, 2, 512))
     published = load_counts()["nn.Transformer base 6+6 512/2048 (no emb)"]
     assert count(model, features, features) == published
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "model"),
+    [
+        ("TCN JSB (88->4x220 k5)", 88, TCN((220,) * 4, 5, out_features=88)),
+        ("TCN pMNIST (8x25 k7)", 1, TCN((25,) * 8, 7, out_features=10)),
+    ],
+)
+def test_temporal_convolutional_networks(name, features, model):
+    assert count(model, jnp.zeros((1, 2, features))) == load_counts()[name]
 
 
 def count(model, *inputs):

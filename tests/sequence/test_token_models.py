@@ -1,4 +1,4 @@
-"""What all transformers of this family promise: no look ahead, packing, a cache that changes
+"""What all models of tokens promise: no look ahead, packing, a cache that changes
 nothing, layers scanned or side by side."""
 
 import jax
@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.sequence import BERT, GPT, T5, Llama
+from research.sequence import (
+    BERT,
+    GPT,
+    T5,
+    Llama,
+    RecurrentLanguageModel,
+    RecurrentTranslator,
+    TranslationTransformer,
+)
 from tests.random_variables import random_variables
 
 SHAPE = {"num_layers": 2, "num_heads": 4, "embed_dim": 16}
@@ -16,14 +24,36 @@ DECODERS = {
     "Llama": Llama(11, 12, **SHAPE, mlp_dim=24, num_kv_heads=2, window=4),
     "Llama scanned": Llama(11, 12, **SHAPE, mlp_dim=24, tie_embeddings=True, scan_layers=True),
 }
+RECURRENT = {
+    "LSTM": RecurrentLanguageModel(11, 16),
+    "GRU": RecurrentLanguageModel(11, 16, cell="gru", tie_embeddings=True),
+}
+TRANSLATORS = {
+    "T5": T5(11, **SHAPE, head_dim=4, mlp_dim=24, num_buckets=8, max_distance=6),
+    "Transformer": TranslationTransformer(11, **SHAPE, mlp_dim=24),
+    "Transformer, pre-norm": TranslationTransformer(
+        11,
+        **SHAPE,
+        mlp_dim=24,
+        norm_first=True,
+        share_embeddings=False,
+        target_vocab_size=11,
+        positions="learned",
+    ),
+    "Bahdanau": RecurrentTranslator(11, 16, bidirectional=True),
+    "Luong": RecurrentTranslator(11, 16, attention="general"),
+    "Luong, dot": RecurrentTranslator(11, 16, attention="dot"),
+}
+TRANSLATORS |= {
+    f"{name} scanned": TRANSLATORS[name].clone(scan_layers=True) for name in ("T5", "Transformer")
+}
 ENCODER = BERT(11, 12, **SHAPE, mlp_dim=24)
-TRANSLATOR = T5(11, **SHAPE, head_dim=4, mlp_dim=24, num_buckets=8, max_distance=6)
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (2, 10)))
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", [*DECODERS, *RECURRENT])
 def test_a_later_token_never_changes_an_earlier_output(name):
-    model = DECODERS[name]
+    model = (DECODERS | RECURRENT)[name]
     variables = random_variables(model.init, TOKENS)
     apply = jax.jit(model.apply)
     before, after = apply(variables, TOKENS), apply(variables, TOKENS.at[:, 6].add(1) % 11)
@@ -31,10 +61,10 @@ def test_a_later_token_never_changes_an_earlier_output(name):
     assert np.abs(after[:, 6] - before[:, 6]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", [*DECODERS, *RECURRENT])
 def test_a_cache_gives_the_logits_of_the_whole_sequence(name):
     """Also of a prompt that is padded on the left."""
-    model = DECODERS[name]
+    model = (DECODERS | RECURRENT)[name]
     variables = random_variables(model.init, TOKENS)
     key_mask = jnp.arange(10) >= jnp.asarray([[0], [3]])
     positions = jnp.maximum(jnp.cumsum(key_mask, 1) - 1, 0)
@@ -92,9 +122,9 @@ def test_heads_of_bert():
         ENCODER.clone(num_classes=3)
 
 
-@pytest.mark.parametrize("scan_layers", [False, True])
-def test_t5_with_a_cache_and_padded_sources(scan_layers):
-    model = TRANSLATOR.clone(scan_layers=scan_layers)
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_translators_with_a_cache_and_padded_sources(name):
+    model = TRANSLATORS[name]
     variables = random_variables(model.init, TOKENS, TOKENS)
     source_mask = jnp.arange(10) < jnp.asarray([[10], [6]])
     whole = model.apply(variables, TOKENS, TOKENS, source_mask=source_mask)
