@@ -2,6 +2,9 @@
 
 import json
 import lzma
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,13 @@ from hypothesis import strategies as st
 
 from research.data.tokenizers import (
     Byte,
-    BytePairEncoding,
     Char,
+    Subword,
     Tokenizer,
+    TrainedSubword,
     Word,
     below,
-    train_byte_pair_encoding,
+    subword,
 )
 from research.errors import UserError
 
@@ -26,9 +30,12 @@ WORDS = ("the", "cat", "sat", "<unk>")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> BytePairEncoding:
-    path = tmp_path_factory.mktemp("bpe") / "tokenizer.json"
-    return train_byte_pair_encoding(CORPUS, 300, path)
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedSubword:
+    folder = tmp_path_factory.mktemp("bpe")
+    for number, text in enumerate(CORPUS):
+        (folder / f"{number}.jsonl").write_text(json.dumps({"text": text}))
+    files = tuple(str(folder / f"{number}.jsonl") for number in range(len(CORPUS)))
+    return TrainedSubword(files, 300, field="text")
 
 
 @given(st.text(ALPHABET))
@@ -49,7 +56,7 @@ def test_byte_round_trip(text: str) -> None:
 
 
 @given(text=st.text() | st.text("lowernest 12'\n\t"))
-def test_byte_pair_encoding_round_trip(trained: BytePairEncoding, text: str) -> None:
+def test_byte_pair_encoding_round_trip(trained: TrainedSubword, text: str) -> None:
     ids = trained.encode(text)
     assert ids.dtype == np.int32
     assert trained.decode(ids) == text
@@ -77,19 +84,21 @@ def test_decoding_refuses_ids_outside_the_vocabulary(tokenizer: Tokenizer, bad: 
         tokenizer.decode([0, bad])
 
 
-def test_lone_surrogates_can_be_encoded(trained: BytePairEncoding) -> None:
+def test_lone_surrogates_can_be_encoded_or_are_named(trained: TrainedSubword) -> None:
     # JSON may hold them ("\ud800"), and UTF-8 may not.
-    for tokenizer in (Byte(), trained):
-        assert len(tokenizer.encode("\ud800")) == 3
+    assert len(Byte().encode("\ud800")) == 3
+    with pytest.raises(UserError, match="half of a surrogate pair at position 2"):
+        trained.encode("ab\ud800c")
     assert Char("a\ud800").encode("\ud800a").tolist() == [1, 0]
 
 
-def test_equal_settings_are_equal_and_hash_alike(trained: BytePairEncoding) -> None:
+def test_equal_settings_are_equal_and_hash_alike(trained: TrainedSubword) -> None:
     for first, second in (
         (Char("ab"), Char("ab")),
         (Byte(), Byte()),
         (Word(("a",)), Word(("a",))),
-        (trained, BytePairEncoding(trained.file)),
+        (trained, TrainedSubword(list(trained.files), 300, field="text")),
+        (Subword("a.json"), Subword("a.json")),
     ):
         assert first == second
         assert hash(first) == hash(second)
@@ -137,17 +146,58 @@ def test_file_is_below_the_data_folder(tmp_path: Path, monkeypatch: pytest.Monke
 def test_byte_pair_encoding_joins_as_the_paper_does(tmp_path: Path) -> None:
     # By hand: "ab" is there 5 times, then " ab" 4 times, as a space goes with the word behind it,
     # then " abc" twice, where "ab" and "c" are side by side only once.
-    path = tmp_path / "tokenizer.json"
-    tokenizer = train_byte_pair_encoding(["abc abc abc ab ab"], 259, path)
-    content = json.loads(path.read_text())
-    assert content["model"]["merges"] == [["a", "b"], ["Ġ", "ab"], ["Ġab", "c"]]
+    (tmp_path / "text.txt").write_text("abc abc abc ab ab")
+    tokenizer = TrainedSubword((str(tmp_path / "text.txt"),), 259)
     assert [tokenizer.decode([index]) for index in range(256, 259)] == ["ab", " ab", " abc"]
     assert [tokenizer.decode([index]) for index in tokenizer.encode("abcab abc cab")] == [
         *("ab", "c", "ab", " abc", " ", "c", "ab")
     ]
 
 
-# The ids that HuggingFace tokenizers 0.23 gives after training on CORPUS (BpeTrainer with the
+@pytest.mark.parametrize("model", ["bpe", "wordpiece", "unigram"])
+def test_training_is_the_same_in_another_process_and_kept(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(f"{CORPUS[0]} {number * 7919 % 1000}" for number in range(300)))
+    program = (
+        "import sys; from research.data.tokenizers import TrainedSubword; "
+        "TrainedSubword((sys.argv[1],), 300, sys.argv[2], ('<s>', '</s>')).save(sys.argv[3])"
+    )
+    for name in ("one", "two"):
+        subprocess.run(
+            [sys.executable, "-c", program, str(path), model, str(tmp_path / f"{name}.json")],
+            check=True,
+            env=os.environ | {"RESEARCH_CACHE_DIR": str(tmp_path / name)},
+        )
+    first = (tmp_path / "one.json").read_text()
+    assert first == (tmp_path / "two.json").read_text()
+
+    monkeypatch.setenv("RESEARCH_CACHE_DIR", str(tmp_path / "one"))
+    monkeypatch.setattr(subword, "_train", None)
+    kept = TrainedSubword((str(path),), 300, model, ("<s>", "</s>"))
+    read = Subword(str(tmp_path / "one.json"))
+    assert kept.vocab_size == read.vocab_size <= 300
+    np.testing.assert_array_equal(kept.encode(CORPUS[0]), read.encode(CORPUS[0]))
+    first_ids = [kept.token_id(token) for token in ("<s>", "</s>")]
+    assert first_ids == ([0, 1] if model == "bpe" else [1, 2])
+
+
+@pytest.mark.parametrize("model", ["wordpiece", "unigram"])
+def test_words_and_what_is_unknown(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in CORPUS[:1] * 20))
+    tokenizer = TrainedSubword((str(path),), 80, model, field="text", lowercase=True)
+    text = "the newest, lower lows: 12"
+    assert tokenizer.decode(tokenizer.encode(text.upper())).replace(" ", "") == text.replace(
+        " ", ""
+    )
+    unknown = {"wordpiece": "[UNK]", "unigram": "<unk>"}[model]
+    assert tokenizer.token_id(unknown) == 0
+    assert 0 in tokenizer.encode("low 東京")
+
+
+# The ids that Hugging Face's tokenizers 0.23 gives after training on CORPUS (BpeTrainer with the
 # ByteLevel alphabet, at most 300 tokens). The texts have what patterns differ in: U+001C, which
 # Python takes for white space, wide spaces, numbers that are no digits, contractions.
 REFERENCE = {
@@ -163,34 +213,40 @@ REFERENCE = {
 
 
 @pytest.mark.parametrize("text", REFERENCE)
-def test_byte_pair_encoding_equals_the_reference_library(
-    trained: BytePairEncoding, text: str
-) -> None:
+def test_byte_pair_encoding_keeps_its_numbers(trained: TrainedSubword, text: str) -> None:
     assert trained.vocab_size == 296
     assert trained.encode(text).tolist() == REFERENCE[text]
 
 
-def test_training_stops_when_nothing_is_left_to_join(tmp_path: Path) -> None:
-    tokenizer = train_byte_pair_encoding(["ab"], 1000, tmp_path / "tokenizer.json")
-    assert tokenizer.vocab_size == 257
-    with pytest.raises(UserError, match="at least 256"):
-        train_byte_pair_encoding(["ab"], 255, tmp_path / "tokenizer.json")
+def test_special_tokens_in_a_text_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(CORPUS[0])
+    tokenizer = TrainedSubword((str(path),), 300, special_tokens=("</s>",))
+    text = "low</s>er"
+    assert 0 not in tokenizer.encode(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    tokenizer.save(tmp_path / "tokenizer.json")
+    read = Subword(str(tmp_path / "tokenizer.json"))
+    assert 0 not in read.encode(text)
+    assert read.decode([0]) == "</s>"
+    with pytest.raises(UserError, match=r"There is no token '<pad>' in .*tokenizer.json"):
+        read.token_id("<pad>")
 
 
-def test_byte_pair_file_that_would_be_read_otherwise_is_refused(
-    trained: BytePairEncoding, tmp_path: Path
-) -> None:
-    content = json.loads(Path(trained.file).read_text())
-    path = tmp_path / "other.json"
-    for changed in (
-        content | {"pre_tokenizer": {"type": "Whitespace"}},
-        content | {"normalizer": {"type": "Lowercase"}},
-        content | {"model": content["model"] | {"type": "WordPiece"}},
-        {},
-    ):
-        path.write_text(json.dumps(changed))
-        with pytest.raises(UserError, match=f"{path} is no byte-level BPE"):
-            BytePairEncoding(str(path)).encode("a")
-    special = {"id": trained.vocab_size, "content": "<|endoftext|>", "special": True}
-    path.write_text(json.dumps(content | {"added_tokens": [special]}))
-    assert BytePairEncoding(str(path)).decode([special["id"]]) == "<|endoftext|>"
+def test_tokenizers_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    for content in ("{}", "no JSON", '{"model": {"type": "BPE"}}'):
+        path.write_text(content)
+        with pytest.raises(UserError, match=f"{path} is no tokenizer in the"):
+            Subword(str(path)).encode("a")
+    with pytest.raises(UserError, match="must be at least 257, one token a byte"):
+        TrainedSubword(("a.txt",), 256, special_tokens=("<s>",))
+    with pytest.raises(UserError, match="model must be one of bpe, wordpiece, unigram"):
+        TrainedSubword(("a.txt",), 300, "word")
+    with pytest.raises(UserError, match="must name at least one file"):
+        TrainedSubword((), 300)
+    with pytest.raises(UserError, match=r"a.txt does not exist"):
+        TrainedSubword(("a.txt",), 300).encode("a")
+    (tmp_path / "a.jsonl").write_text('{"txt": "a"}\n')
+    with pytest.raises(UserError, match="line 1: no JSON object with 'text'"):
+        TrainedSubword((str(tmp_path / "a.jsonl"),), 300, field="text").encode("a")

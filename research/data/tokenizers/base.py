@@ -33,7 +33,10 @@ class Tokenizer(Protocol):
 
 
 def below(tokenizer: Any, data_dir: Path) -> Any:
-    """The same tokenizer reading its file, where it has a relative one, below `data_dir`."""
+    """The same tokenizer reading its files, where it has relative ones, below `data_dir`."""
+    if getattr(tokenizer, "files", None) is not None:
+        files = tuple(str(find(data_dir, file)) for file in tokenizer.files)
+        return dataclasses.replace(tokenizer, files=files)
     if getattr(tokenizer, "file", None) is None:
         return tokenizer
     return dataclasses.replace(tokenizer, file=str(find(data_dir, tokenizer.file)))
@@ -41,6 +44,9 @@ def below(tokenizer: Any, data_dir: Path) -> Any:
 
 def files_of(tokenizer: Any) -> list[Path]:
     """The files a tokenizer reads."""
+    files = getattr(tokenizer, "files", None)
+    if files is not None:
+        return [find_file(file) for file in files]
     file = getattr(tokenizer, "file", None)
     return [] if file is None else [find_file(file)]
 
