@@ -61,10 +61,11 @@ class TrainedSubword:
     """`size` tokens learnt from text files, or from the texts in `field` of .jsonl files.
 
     "bpe" is byte-level byte pair encoding as GPT-2's (Sennrich et al., 2016; Radford et al., 2019),
-    "wordpiece" BERT's (Schuster and Nakajima, 2012), "unigram" SentencePiece's (Kudo, 2018).
-    There are fewer where the text has no more. `special_tokens` have the first ids, in their order; WordPiece and Unigram have a token for what
-    they do not know, "[UNK]" and "<unk>", the first unless it is among them. The files are learnt
-    from once, and the tokenizer.json is kept in the cache of decoded data.
+    "wordpiece" BERT's (Schuster and Nakajima, 2012), "unigram" SentencePiece's (Kudo, 2018); there
+    are fewer tokens where the text has no more. `special_tokens` have the first ids, in their
+    order; WordPiece and Unigram have a token for what they do not know, "[UNK]" and "<unk>", the
+    first unless it is among them. The files are learnt from once, and the tokenizer.json is kept in
+    the cache of decoded data.
     """
 
     files: tuple[str, ...]
