@@ -6,6 +6,7 @@ from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
 from research.sequence.recurrent_language_model import RecurrentLanguageModel
 from research.sequence.recurrent_translator import RecurrentTranslator
+from research.sequence.sequence_to_sequence import SequenceToSequence
 from research.sequence.t5 import T5
 from research.sequence.tcn import TCN
 from research.sequence.transformer import TranslationTransformer
@@ -19,5 +20,6 @@ __all__ = [
     "Llama",
     "RecurrentLanguageModel",
     "RecurrentTranslator",
+    "SequenceToSequence",
     "TranslationTransformer",
 ]

@@ -40,7 +40,7 @@ def beam_search(
     *,
     num_beams: int,
     max_new_tokens: int,
-    end_token: int,
+    end_token: Int[Array, ""] | int,
     length_penalty: float = 0.6,
 ) -> Beam:
     """Extends each example's `num_beams` best sequences until none can become better.
@@ -64,8 +64,9 @@ def beam_search(
         return ((5.0 + length) / 6.0) ** length_penalty
 
     def goes_on(state: _State) -> Array:
-        # Scores of live sequences only fall; no penalty is larger than that of the longest.
-        best = state.live.scores[:, 0] / penalty(max_new_tokens if length_penalty > 0 else 1)
+        # Log probabilities only fall, and the largest penalty is that of now or of the longest.
+        largest = jnp.maximum(penalty(state.length + 1), penalty(max_new_tokens))
+        best = state.live.scores[:, 0] / largest
         can_improve = best > state.finished.scores[:, -1]
         return (state.length < max_new_tokens) & can_improve.any()
 

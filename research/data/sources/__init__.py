@@ -10,4 +10,5 @@ from research.data.sources.segmentation_folder import SegmentationFolder as Segm
 from research.data.sources.subset import Subset as Subset
 from research.data.sources.table import Table as Table
 from research.data.sources.text import Text as Text
+from research.data.sources.text_pairs import TextPairs as TextPairs
 from research.data.sources.tfds import Tfds as Tfds

@@ -136,7 +136,10 @@ def _trained(
     settings: TrainedSubword, paths: tuple[Path, ...], states: tuple[tuple[int, int], ...]
 ) -> Any:
     """Read from the cache, or learnt and put there."""
-    identity = [VERSION, repr(settings), [str(path.resolve()) for path in paths], states]
+    # Not repr(settings): relative and absolute paths of the same files are the same tokenizer.
+    learnt: list[Any] = [settings.size, settings.model, settings.special_tokens, settings.field]
+    learnt += [settings.lowercase, [str(path.resolve()) for path in paths], states]
+    identity = [VERSION, learnt]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     kept = cache_dir() / "tokenizers" / f"{key}.json"
     with suppress(OSError, UserError):

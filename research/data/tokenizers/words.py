@@ -70,6 +70,13 @@ class Word:
         tokens = (words[index] for index in check_ids(ids, len(words)))
         return " ".join("\n" if token == self.end_of_line else token for token in tokens)
 
+    def token_id(self, token: str) -> int:
+        """The id of a word. Raises UserError for one that is not in the vocabulary."""
+        ids = self._ids()
+        if token not in ids:
+            raise UserError(f"There is no token {token!r} in {self.file or 'the vocabulary'}.")
+        return ids[token]
+
     def split(self, text: str) -> list[str]:
         """The words of a text and the ends of its lines, known or not."""
         if self.lowercase:

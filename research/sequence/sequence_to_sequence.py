@@ -1,0 +1,232 @@
+"""Sequence to sequence: predict each token of a target from a source and the tokens before it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from research.data.tokenizers import Tokenizer
+from research.engine.display import Displays, Text
+from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
+from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.errors import UserError
+from research.sequence.translation import translate
+
+NUM_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class SequenceToSequence:
+    """The mean cross-entropy of the target's tokens, in nats, with `label_smoothing` (Szegedy et
+    al., 2016) in training.
+
+    The model has `vocab_size`, and `model(source, target, train, source_mask=…, target_mask=…)`
+    gives the logits of the token after each position. A batch has `source` and `source_mask`,
+    `target` (N, length + 1), all but the last inputs and all but the first targets, and
+    `target_mask`, as of `data.sources.TextPairs`. Only text, in `generate` and `show`, needs the
+    tokenizers; what begins and ends a target has these names in `target_tokenizer`. It is written
+    by a beam of `num_beams`, with `length_penalty` (`beam_search`).
+    """
+
+    model: nn.Module
+    source_tokenizer: Tokenizer | None = None
+    target_tokenizer: Tokenizer | None = None
+    start_token: str = "<s>"
+    end_token: str = "</s>"
+    label_smoothing: float = 0.0
+    num_beams: int = 4
+    length_penalty: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise UserError(
+                f"objective.label_smoothing = {self.label_smoothing}: must be in [0, 1)"
+            )
+        if self.num_beams < 1:
+            raise UserError(f"objective.num_beams = {self.num_beams}: must be at least 1")
+
+    def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
+        """The model's variables.
+
+        Raises UserError where a tokenizer has more tokens than the model.
+        """
+        for side, size in zip(("source", "target"), self._vocab_sizes(), strict=True):
+            tokenizer = getattr(self, f"{side}_tokenizer")
+            if tokenizer is not None and tokenizer.vocab_size > size:
+                raise UserError(
+                    f"objective.{side}_tokenizer has {tokenizer.vocab_size} tokens, and the model "
+                    f"{size} for the {side}; it needs at least as many"
+                )
+        return self.model.init(rng, batch["source"], batch["target"][:, :-1])
+
+    def check_data(self, arrays: Mapping[str, Any]) -> None:
+        """Raises UserError where a token is none of the model's vocabulary."""
+        for side, size in zip(("source", "target"), self._vocab_sizes(), strict=True):
+            high = int(np.max(arrays[side], initial=0)) if side in arrays else 0
+            if high >= size:
+                raise UserError(
+                    f"there is a token {high} in a {side}, but the model has {size} tokens for it"
+                )
+
+    def loss(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Aux]:
+        """The mean over the targets of the batch, with perplexity and accuracy."""
+        logits, collections = self.model.apply(
+            {"params": params, **collections},
+            batch["source"],
+            batch["target"][:, :-1],
+            train=True,
+            source_mask=batch["source_mask"] > 0,
+            target_mask=batch["target_mask"][:, :-1] > 0,
+            mutable=list(collections),
+            rngs={"dropout": rng},
+        )
+        targets, mask = batch["target"][:, 1:], batch["target_mask"][:, 1:]
+        losses = cross_entropy(logits, targets)
+        metrics = {
+            "perplexity": mean_of(losses, mask, finish="exp"),
+            "accuracy": accuracy(logits, targets, mask),
+        }
+        # Over all tokens alike: the negative mean of their log probabilities.
+        even = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
+        smoothed = (1 - self.label_smoothing) * losses + self.label_smoothing * even
+        mean = mean_of(smoothed, mask)
+        return mean.total / jnp.maximum(mean.weight, 1.0), Aux(metrics, collections, mean.weight)
+
+    def evaluate(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Mapping[str, Mean]:
+        """Loss in nats without smoothing, perplexity and accuracy over all targets."""
+        logits = jnp.asarray(
+            self.model.apply(
+                {"params": params, **collections},
+                batch["source"],
+                batch["target"][:, :-1],
+                train=False,
+                source_mask=batch["source_mask"] > 0,
+                target_mask=batch["target_mask"][:, :-1] > 0,
+            )
+        )
+        targets, mask = batch["target"][:, 1:], batch["target_mask"][:, 1:]
+        if "mask" in batch:
+            mask = mask * batch["mask"][:, None]
+        losses = cross_entropy(logits, targets)
+        return {
+            "loss": mean_of(losses, mask),
+            "perplexity": mean_of(losses, mask, finish="exp"),
+            "accuracy": accuracy(logits, targets, mask),
+        }
+
+    def texts(
+        self,
+        params: Params,
+        collections: Collections,
+        source: Int[Array, "batch source_length"],
+        source_mask: Float[Array, "batch source_length"],
+        max_new_tokens: int,
+        num_beams: int | None = None,
+    ) -> list[str]:
+        """The best target of each source, as text. Raises UserError without a tokenizer."""
+        tokenizer: Any = self._tokenizer("target")
+        start, end = (tokenizer.token_id(name) for name in (self.start_token, self.end_token))
+        beam = translate(
+            self.model,
+            {"params": params, **collections},
+            jnp.asarray(source),
+            jnp.asarray(source_mask) > 0,
+            start_token=start,
+            end_token=end,
+            num_beams=num_beams or self.num_beams,
+            max_new_tokens=max_new_tokens,
+            length_penalty=self.length_penalty,
+        )
+        return [_text(tokenizer, tokens, end) for tokens in np.asarray(beam.tokens[:, 0])]
+
+    def generate(
+        self,
+        params: Params,
+        collections: Collections,
+        rng: PRNGKeyArray,
+        *,
+        prompt: str = "",
+        num_beams: int | None = None,
+        max_new_tokens: int = 100,
+    ) -> Displays:
+        """What becomes of the source `prompt`, a text a line.
+
+        Raises UserError without tokenizers, and for lines that cannot be encoded or are empty.
+        """
+        tokenizer: Any = self._tokenizer("source")
+        rows = []
+        for line in prompt.split("\n"):
+            try:
+                ids = list(tokenizer.encode(line))
+            except UserError as error:
+                raise UserError(f"prompt = {line!r}: {error}") from error
+            if not ids:
+                raise UserError(f"prompt = {line!r}: has no token; give it at least one")
+            rows.append(ids + self._source_end(tokenizer))
+        source = np.zeros((len(rows), max(map(len, rows))), np.int32)
+        mask = np.zeros(source.shape, np.float32)
+        for row, ids in enumerate(rows):
+            source[row, : len(ids)], mask[row, : len(ids)] = ids, 1.0
+        texts = self.texts(
+            params,
+            collections,
+            jnp.asarray(source),
+            jnp.asarray(mask),
+            max_new_tokens,
+            num_beams,
+        )
+        return {"target": Text(texts)}
+
+    def show(
+        self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+    ) -> Displays:
+        """Sources, their targets, and what the model makes of them; nothing without tokenizers."""
+        if self.source_tokenizer is None or self.target_tokenizer is None:
+            return {}
+        tokenizer: Any = self.target_tokenizer
+        end = tokenizer.token_id(self.end_token)
+        source, source_mask = (batch[name][:NUM_SHOWN] for name in ("source", "source_mask"))
+        target = np.asarray(batch["target"][:NUM_SHOWN])
+        written = self.texts(params, collections, source, source_mask, target.shape[1] - 1)
+        shown = []
+        for tokens, mask, reference, text in zip(
+            np.asarray(source), np.asarray(source_mask), target, written, strict=True
+        ):
+            given = self.source_tokenizer.decode(tokens[mask > 0])
+            shown.append(f"{given}\n= {_text(tokenizer, reference[1:], end)}\n> {text}")
+        return {"pairs": Text(shown)}
+
+    def _vocab_sizes(self) -> tuple[int, int]:
+        source = self.model.vocab_size
+        return source, getattr(self.model, "target_vocab_size", None) or source
+
+    def _source_end(self, tokenizer: Any) -> list[int]:
+        """What `data.sources.TextPairs` puts behind a source."""
+        try:
+            return [tokenizer.token_id(self.end_token)]
+        except (AttributeError, UserError):
+            return []
+
+    def _tokenizer(self, side: str) -> Tokenizer:
+        tokenizer = getattr(self, f"{side}_tokenizer")
+        if tokenizer is None:
+            raise UserError(
+                f"objective.{side}_tokenizer: missing; text can't be made from tokens without the "
+                "data's"
+            )
+        return tokenizer
+
+
+def _text(tokenizer: Any, tokens: np.ndarray, end: int) -> str:
+    """The text before the first end."""
+    ends = np.flatnonzero(tokens == end)
+    return tokenizer.decode(tokens[: ends[0]] if ends.size else tokens)
