@@ -10,6 +10,7 @@ from research.sequence.sequence_to_sequence import SequenceToSequence
 from research.sequence.t5 import T5
 from research.sequence.tcn import TCN
 from research.sequence.transformer import TranslationTransformer
+from research.sequence.translation_report import TranslationReport
 
 __all__ = [
     "BERT",
@@ -21,5 +22,6 @@ __all__ = [
     "RecurrentLanguageModel",
     "RecurrentTranslator",
     "SequenceToSequence",
+    "TranslationReport",
     "TranslationTransformer",
 ]

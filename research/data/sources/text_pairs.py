@@ -64,6 +64,10 @@ class TextPairs:
         )
         return Dataset(len(arrays["source"]), arrays, gather_pairs)
 
+    def texts(self, data_dir: Path) -> list[tuple[str, str]]:
+        """The pairs as they are written, without the prefix and uncut, in their order."""
+        return list(self._pairs([find(data_dir, self.source), find(data_dir, self.target)]))
+
     def _decode(self, paths: list[Path], tokenizers: list[Any]) -> Iterator[dict[str, np.ndarray]]:
         pairs = list(self._pairs(paths))
         start = _id(tokenizers[1], self.start_token, paths[1])
