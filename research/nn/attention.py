@@ -81,7 +81,8 @@ class MultiHeadAttention(nn.Module):
         holds.
 
         Raises ValueError where num_heads does not divide the features or num_kv_heads not
-        num_heads, and for segments with `use_cache`.
+        num_heads; for rotary positions of another sequence's keys; and with `use_cache` for
+        segments, and for self-attention that is not causal.
         """
         features = query.shape[-1]
         if self.head_dim is None and features % self.num_heads:
@@ -95,6 +96,8 @@ class MultiHeadAttention(nn.Module):
         value = key if value is None else value
         queries, keys, values = self._projected(query, key, value, head_dim)
         if self.rotary_base is not None:
+            if not is_self_attention:
+                raise ValueError("rotary_base is of self-attention, and there is a key")
             if positions is None:
                 positions = jnp.arange(query.shape[1])[None]
             queries = rotate(queries, positions, self.rotary_base)
@@ -103,6 +106,8 @@ class MultiHeadAttention(nn.Module):
         if use_cache and segments is not None:
             raise ValueError("segments are of packed documents, which are not decoded")
         if use_cache and is_self_attention:
+            if not self.causal:
+                raise ValueError("use_cache needs causal=True: a cache holds what is before")
             keys, values, mask = self._appended(keys, values, key_mask)
             causal, window, key_mask = False, None, None
         elif use_cache:

@@ -93,7 +93,12 @@ class Block(TransformerSettings):
         `segments`, `positions`, `bias` (of self-attention) and `use_cache` are
         `MultiHeadAttention`'s, and `stochastic_depth_rate` is the probability that an example
         skips a branch. Both kinds of dropout need an rng named "dropout" unless `deterministic`.
+
+        Raises ValueError for `cross_attention` without a memory, and for a memory without it.
         """
+        if self.cross_attention == (memory is None):
+            has = "no memory" if memory is None else "a memory"
+            raise ValueError(f"cross_attention={self.cross_attention}, but there is {has}")
         shared: dict[str, Any] = {
             "use_bias": self.use_bias,
             "dtype": self.dtype,

@@ -279,3 +279,17 @@ def test_buckets_of_relative_positions_are_those_of_t5():
     expected = [bucket(abs(d), 16) + 16 * (d > 0) for d in range(-200, 201)]
     np.testing.assert_array_equal(both, expected)
     np.testing.assert_array_equal(behind, [bucket(max(-d, 0), 32) for d in range(-200, 201)])
+
+
+def test_what_a_cache_and_rotary_positions_cannot_be_is_refused():
+    x = normal(0, 1, 4, 8)
+
+    def shapes(layer, *inputs, **arguments):
+        jax.eval_shape(lambda: layer.init(jax.random.key(0), *inputs, **arguments))
+
+    with pytest.raises(ValueError, match="use_cache needs causal=True"):
+        shapes(MultiHeadAttention(2), x, use_cache=True)
+    with pytest.raises(ValueError, match="segments are of packed documents"):
+        shapes(MultiHeadAttention(2, causal=True), x, use_cache=True, segments=jnp.zeros((1, 4)))
+    with pytest.raises(ValueError, match="rotary_base is of self-attention"):
+        shapes(MultiHeadAttention(2, rotary_base=100.0), x, x)

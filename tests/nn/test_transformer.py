@@ -143,3 +143,27 @@ def test_activations(activation, expected):
 def test_an_unknown_activation_is_named():
     with pytest.raises(ValueError, match=r"activation must be one of .* got 'swish'"):
         MLP(hidden_dim=2, activation="swish").init(jax.random.key(0), jnp.ones(2))
+
+
+def test_cross_attention_and_a_memory_come_together():
+    x = normal(0, 1, 4, 8)
+    with pytest.raises(ValueError, match="cross_attention=True, but there is no memory"):
+        Transformer(**TINY, cross_attention=True).init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="cross_attention=False, but there is a memory"):
+        Transformer(**TINY).init(jax.random.key(0), x, memory=x)
+
+
+def test_post_norm_normalises_what_leaves_a_block():
+    """And pre-norm what enters; with an rms norm means stay, and gated MLPs have a third kernel."""
+    x = 10 * normal(0, 2, 5, 8) + 3
+    post = Transformer(**TINY, norm_first=False, final_norm=False)
+    y, variables = jax.jit(post.init_with_output)(jax.random.key(0), x)
+    np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(y.std(-1), 1, rtol=1e-3)
+    assert set(variables["params"]) == {"block_0", "block_1", "block_2"}
+    rms = Transformer(**TINY, norm="rms", gated=True, use_bias=False, final_norm=True)
+    y, variables = jax.jit(rms.init_with_output)(jax.random.key(0), x)
+    np.testing.assert_allclose((y**2).mean(-1), 1, rtol=1e-3)
+    assert np.abs(y.mean(-1)).max() > 0.1
+    assert set(variables["params"]["block_0"]["mlp"]) == {"gate", "up", "down"}
+    assert set(variables["params"]["norm"]) == {"scale"}
