@@ -13,9 +13,10 @@ from jaxtyping import Array, Bool, Float, Int
 from research.nn.dropout import Dropout
 from research.nn.logits import LogitsHead
 from research.nn.recurrent import Recurrent, RecurrentLayer, State
+from research.sequence.translator import Translator
 
 
-class RecurrentTranslator(nn.Module):
+class RecurrentTranslator(Translator):
     """A GRU reads the source, another writes the target and attends to what was read.
 
     `attention` "additive" is Bahdanau et al.'s: scores v tanh(W state + U memory) by the state
@@ -68,20 +69,6 @@ class RecurrentTranslator(nn.Module):
         self.dropout = Dropout(self.dropout_rate)
         self.head = LogitsHead(vocab_size, use_bias=True, **types)
 
-    def __call__(
-        self,
-        source: Int[Array, "batch source_length"],
-        target: Int[Array, "batch length"],
-        train: bool = False,
-        *,
-        source_mask: Bool[Array, "batch source_length"] | None = None,
-        target_mask: Bool[Array, "batch length"] | None = None,
-    ) -> Float[Array, "batch length vocab_size"]:
-        """Logits of the target's token after each of its positions, float32; dropout only where
-        `train`. Masks are true for tokens that are no padding."""
-        memory = self.encode(source, train, source_mask=source_mask)
-        return self.decode(target, memory, train, source_mask=source_mask)
-
     def encode(
         self,
         source: Int[Array, "batch source_length"],
@@ -108,9 +95,7 @@ class RecurrentTranslator(nn.Module):
         positions: Int[Array, "#batch length"] | None = None,
         use_cache: bool = False,
     ) -> Float[Array, "batch length vocab_size"]:
-        """Logits of the token after each position of the target; `target_mask` and `positions` are
-        not looked at. With `use_cache` the decoder's state is kept in the collection "cache", which
-        a call without one makes; calls with it go on from there."""
+        """As of `Translator`; `target_mask` and `positions` are not looked at."""
         states, start = memory
         keys = states if self.attention == "dot" else self.keys(states)
         if source_mask is None:

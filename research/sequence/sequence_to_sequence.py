@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.data.tokenizers import Tokenizer
@@ -16,6 +15,7 @@ from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.sequence.translation import translate
+from research.sequence.translator import Translator
 
 NUM_SHOWN = 8
 
@@ -25,15 +25,14 @@ class SequenceToSequence:
     """The mean cross-entropy of the target's tokens, in nats, with `label_smoothing` (Szegedy et
     al., 2016) in training.
 
-    The model has `vocab_size`, and `model(source, target, train, source_mask=…, target_mask=…)`
-    gives the logits of the token after each position. A batch has `source` and `source_mask`,
+    A batch has `source` and `source_mask`,
     `target` (N, length + 1), all but the last inputs and all but the first targets, and
     `target_mask`, as of `data.sources.TextPairs`. Only text, in `generate` and `show`, needs the
     tokenizers; what begins and ends a target has these names in `target_tokenizer`. It is written
     by a beam of `num_beams`, with `length_penalty` (`beam_search`).
     """
 
-    model: nn.Module
+    model: Translator
     source_tokenizer: Tokenizer | None = None
     target_tokenizer: Tokenizer | None = None
     start_token: str = "<s>"

@@ -12,9 +12,10 @@ from research.nn.dropout import Dropout
 from research.nn.logits import LogitsHead, tied_logits
 from research.nn.relative_position import RelativePositionBias
 from research.nn.transformer import Transformer
+from research.sequence.translator import Translator
 
 
-class T5(nn.Module):
+class T5(Translator):
     """Pre-norm blocks with RMS norms, no biases, scores that are not scaled, and one table of
     relative positions each for all layers of encoder and decoder.
 
@@ -86,20 +87,6 @@ class T5(nn.Module):
         if not self.tie_embeddings:
             self.head = LogitsHead(self.vocab_size, kernel_init=init, **types)
 
-    def __call__(
-        self,
-        source: Int[Array, "batch source_length"],
-        target: Int[Array, "batch length"],
-        train: bool = False,
-        *,
-        source_mask: Bool[Array, "batch source_length"] | None = None,
-        target_mask: Bool[Array, "batch length"] | None = None,
-    ) -> Float[Array, "batch length vocab_size"]:
-        """Logits of the target's token after each of its positions, float32; dropout only where
-        `train`. Masks are true for tokens that are no padding."""
-        memory = self.encode(source, train, source_mask=source_mask)
-        return self.decode(target, memory, train, source_mask=source_mask, target_mask=target_mask)
-
     def encode(
         self,
         source: Int[Array, "batch source_length"],
@@ -128,8 +115,7 @@ class T5(nn.Module):
         positions: Int[Array, "1 length"] | None = None,
         use_cache: bool = False,
     ) -> Float[Array, "batch length vocab_size"]:
-        """Logits of the token after each position of the target. With `use_cache`
-        (`nn.attention.MultiHeadAttention`) `positions` say where in the target these tokens are."""
+        """As of `Translator`."""
         places = jnp.arange(target.shape[1])
         queries = places if positions is None else positions[0]
         x = self.decoder(

@@ -12,9 +12,10 @@ from research.nn.encoder_decoder import EncoderDecoder
 from research.nn.logits import LogitsHead, tied_logits
 from research.nn.mlp import Activation
 from research.nn.sine import sine_embedding
+from research.sequence.translator import Translator
 
 
-class TranslationTransformer(nn.Module):
+class TranslationTransformer(Translator):
     """Scaled token embeddings and sine positions, an encoder and a decoder.
 
     The defaults are the paper's base model: post-norm blocks with ReLU and no norm behind the last,
@@ -84,23 +85,6 @@ class TranslationTransformer(nn.Module):
         if not self.share_embeddings:
             self.head = LogitsHead(vocab_size, kernel_init=init, **types)
 
-    def __call__(
-        self,
-        source: Int[Array, "batch source_length"],
-        target: Int[Array, "batch length"],
-        train: bool = False,
-        *,
-        source_mask: Bool[Array, "batch source_length"] | None = None,
-        target_mask: Bool[Array, "batch length"] | None = None,
-    ) -> Float[Array, "batch length vocab_size"]:
-        """Logits of the target's token after each of its positions, float32; dropout only where
-        `train`. Masks are true for tokens that are no padding.
-
-        Raises ValueError where there are more than `block_size` tokens.
-        """
-        memory = self.encode(source, train, source_mask=source_mask)
-        return self.decode(target, memory, train, source_mask=source_mask, target_mask=target_mask)
-
     def encode(
         self,
         source: Int[Array, "batch source_length"],
@@ -108,7 +92,7 @@ class TranslationTransformer(nn.Module):
         *,
         source_mask: Bool[Array, "batch source_length"] | None = None,
     ) -> Float[Array, "batch source_length features"]:
-        """The encoder's output, which the decoder attends to."""
+        """The encoder's output. Raises ValueError where there are more than `block_size` tokens."""
         x = self._embedded(self.embedding, source, None, train)
         return self.layers.encode(x, source_mask=source_mask, deterministic=not train)
 
@@ -123,8 +107,7 @@ class TranslationTransformer(nn.Module):
         positions: Int[Array, "#batch length"] | None = None,
         use_cache: bool = False,
     ) -> Float[Array, "batch length vocab_size"]:
-        """Logits of the token after each position of the target. With `use_cache`
-        (`nn.attention.MultiHeadAttention`) `positions` say where in the target these tokens are."""
+        """As of `Translator`. Raises ValueError where there are more than `block_size` tokens."""
         x = self.layers.decode(
             self._embedded(self.target_embedding, target, positions, train),
             memory,

@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from research.sequence.beam_search import Beam, batch_axes, beam_search
+from research.sequence.translator import Translator
 
 
 @partial(jax.jit, static_argnames=("model", "num_beams", "max_new_tokens"))
 def translate(
-    model: nn.Module,
+    model: Translator,
     variables: Mapping[str, Any],
     source: Int[Array, "batch source_length"],
     source_mask: Bool[Array, "batch source_length"],
@@ -27,8 +27,7 @@ def translate(
 ) -> Beam:
     """The best targets of each source, best first: greedy with one beam.
 
-    The model has `encode` and `decode`, as T5, TranslationTransformer and RecurrentTranslator. For
-    the scores see `beam_search`.
+    For the scores see `beam_search`.
     """
     memory = model.apply(variables, source, source_mask=source_mask, method="encode")
     room = max_new_tokens + 1

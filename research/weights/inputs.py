@@ -11,7 +11,7 @@ import numpy as np
 from research.nn.attention import MultiHeadAttention
 from research.nn.encoder_decoder import EncoderDecoder
 from research.nn.recurrent import Recurrent
-from research.sequence.t5 import T5
+from research.sequence.translator import Translator
 from research.vision.cifar_resnet import CifarResNet, WideResNet
 from research.vision.inception import InceptionV3
 from research.vision.vit import ViT
@@ -26,7 +26,7 @@ def model_inputs(
     images of `image_shape`, by default those that the published model takes."""
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     match model:
-        case T5():
+        case Translator():
             return tokens, tokens
         case Recurrent():
             return (_features(arrays, ("weight_ih_l0", 1), ("params/layer_0/input_kernel", 0)),)

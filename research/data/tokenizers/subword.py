@@ -27,8 +27,42 @@ UNKNOWN = {"bpe": None, "wordpiece": "[UNK]", "unigram": "<unk>"}
 VERSION = 1
 
 
+class _Subwords:
+    """What both kinds have; abstract."""
+
+    @property
+    def vocab_size(self) -> int:
+        return self._model().get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> Int[np.ndarray, " tokens"]:
+        try:
+            ids = self._model().encode(text, add_special_tokens=False).ids
+        except (TypeError, UnicodeEncodeError) as error:
+            place = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), 0)
+            raise UserError(
+                f"The text has half of a surrogate pair at position {place}, which is no character."
+            ) from error
+        return np.asarray(ids, np.int32)
+
+    def decode(self, ids: Ids) -> str:
+        """Bytes that are no UTF-8 (a model may make some) become U+FFFD."""
+        checked = check_ids(ids, self.vocab_size)
+        return self._model().decode(checked.tolist(), skip_special_tokens=False)
+
+    def token_id(self, token: str) -> int:
+        """The id of a token by its name, such as "</s>". Raises UserError where there is none."""
+        index = self._model().token_to_id(token)
+        if index is None:
+            raise UserError(f"There is no token {token!r} in {self}.")
+        return index
+
+    def _model(self) -> Any:
+        """The library's tokenizer."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Subword:
+class Subword(_Subwords):
     """The tokens of a tokenizer.json, published or trained: GPT-2's, BERT's, T5's, Llama's, …
 
     Special tokens in a text are text as any other, and none are added to it.
@@ -36,28 +70,13 @@ class Subword:
 
     file: str
 
-    @property
-    def vocab_size(self) -> int:
-        return _size(self._model())
-
-    def encode(self, text: str) -> Int[np.ndarray, " tokens"]:
-        return _encode(self._model(), text)
-
-    def decode(self, ids: Ids) -> str:
-        """Bytes that are no UTF-8 (a model may make some) become U+FFFD."""
-        return _decode(self._model(), ids)
-
-    def token_id(self, token: str) -> int:
-        """The id of a token by its name, such as "</s>". Raises UserError where there is none."""
-        return _token_id(self._model(), token, self.file)
-
     def _model(self) -> Any:
         path = find_file(self.file)
         return _load(path, path.stat().st_mtime_ns)
 
 
 @dataclass(frozen=True)
-class TrainedSubword:
+class TrainedSubword(_Subwords):
     """`size` tokens learnt from text files, or from the texts in `field` of .jsonl files.
 
     "bpe" is byte-level byte pair encoding as GPT-2's (Sennrich et al., 2016; Radford et al., 2019),
@@ -89,21 +108,6 @@ class TrainedSubword:
                 f"TrainedSubword.size must be at least {256 + len(self.special_tokens)}, one token "
                 f"a byte and the special ones; got {self.size}."
             )
-
-    @property
-    def vocab_size(self) -> int:
-        return _size(self._model())
-
-    def encode(self, text: str) -> Int[np.ndarray, " tokens"]:
-        return _encode(self._model(), text)
-
-    def decode(self, ids: Ids) -> str:
-        """Bytes that are no UTF-8 (a model may make some) become U+FFFD."""
-        return _decode(self._model(), ids)
-
-    def token_id(self, token: str) -> int:
-        """The id of a token by its name, such as "</s>". Raises UserError where there is none."""
-        return _token_id(self._model(), token, "the special tokens")
 
     def save(self, path: str | Path) -> None:
         """Writes the tokenizer.json, which `Subword` reads."""
@@ -264,30 +268,3 @@ def _texts(settings: TrainedSubword, paths: tuple[Path, ...]) -> Iterator[str]:
                     raise UserError(
                         f"{path}, line {number}: no JSON object with {settings.field!r}."
                     ) from error
-
-
-def _size(model: Any) -> int:
-    return model.get_vocab_size(with_added_tokens=True)
-
-
-def _encode(model: Any, text: str) -> Int[np.ndarray, " tokens"]:
-    try:
-        ids = model.encode(text, add_special_tokens=False).ids
-    except (TypeError, UnicodeEncodeError) as error:
-        place = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), 0)
-        raise UserError(
-            f"The text has half of a surrogate pair at position {place}, which is no character."
-        ) from error
-    return np.asarray(ids, np.int32)
-
-
-def _decode(model: Any, ids: Ids) -> str:
-    checked = check_ids(ids, _size(model))
-    return model.decode(checked.tolist(), skip_special_tokens=False)
-
-
-def _token_id(model: Any, token: str, where: str) -> int:
-    index = model.token_to_id(token)
-    if index is None:
-        raise UserError(f"There is no token {token!r} in {where}.")
-    return index
