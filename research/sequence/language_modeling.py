@@ -26,11 +26,12 @@ CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read
 class LanguageModeling:
     """The mean cross-entropy of the next token, in nats.
 
-    The model has a `vocab_size` and a `block_size`, and `model(tokens, train)` gives the logits of
-    the token after each position. A batch has `tokens` (N, length + 1), all but the last inputs
-    and all but the first targets, and may have a `token_mask` (N, length) that is 0 where there is
-    no target. Only text, in `generate` and `show`, needs the `tokenizer`; the model may have more
-    tokens than it (a vocabulary padded to a round size), and never writes those.
+    The model has a `vocab_size`, may have a `block_size`, and `model(tokens, train)` gives the
+    logits of the token after each position; to write text it needs `key_mask`, `positions` and
+    `use_cache`, too, as `GPT` has them. A batch has `tokens` (N, length + 1), all but the last
+    inputs and all but the first targets, and may have a `token_mask` (N, length) that is 0 where
+    there is no target. Only text, in `generate` and `show`, needs the `tokenizer`; the model may
+    have more tokens than it (a vocabulary padded to a round size), and never writes those.
     """
 
     model: nn.Module
@@ -43,7 +44,7 @@ class LanguageModeling:
         has more tokens.
         """
         length = batch["tokens"].shape[1] - 1
-        if length > self.model.block_size:
+        if length > getattr(self.model, "block_size", length):
             raise UserError(
                 f"objective.model.block_size = {self.model.block_size}: the data's blocks have "
                 f"{length} tokens; make the two equal"

@@ -14,7 +14,7 @@ from research.data.tokenizers import Char
 from research.engine.metrics import compute, merge
 from research.engine.objective import HasCheckData, HasGenerate, HasShow, HasStream, Objective
 from research.errors import UserError
-from research.sequence import GPT, LanguageModeling
+from research.sequence import GPT, LanguageModeling, RecurrentLanguageModel
 from tests.random_variables import random_variables
 
 ALPHABET = "\nabcdefghi"
@@ -179,6 +179,17 @@ def test_a_stream_is_the_first_text_as_it_grows(params):
     stop = texts[-1][4:6]
     *_, last = OBJECTIVE.stream(params, {}, KEY, max_new_tokens=12, stop=(stop,))
     assert last == texts[-1][: texts[-1].find(stop, 1)]
+
+
+def test_a_recurrent_model_has_no_block_and_writes_on(batch):
+    model = RecurrentLanguageModel(vocab_size=12, hidden_dim=16, num_layers=1)
+    objective = dataclasses.replace(OBJECTIVE, model=model)
+    variables = random_variables(objective.init, batch)
+    displays = objective.generate(variables["params"], {}, KEY, max_new_tokens=20, temperature=0.0)
+    ids = list(objective.tokenizer.encode("\n"))
+    for _ in range(20):
+        ids.append(int(model.apply(variables, jnp.asarray([ids]))[0, -1, :10].argmax()))
+    assert displays["sample"].texts == [objective.tokenizer.decode(ids)]
 
 
 def test_never_writes_tokens_that_only_the_model_has(params):
