@@ -218,6 +218,11 @@ def test_byte_pair_encoding_keeps_its_numbers(trained: TrainedSubword, text: str
     assert trained.encode(text).tolist() == REFERENCE[text]
 
 
+def test_training_stops_when_nothing_is_left_to_join(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("ab")
+    assert TrainedSubword((str(tmp_path / "text.txt"),), 1000).vocab_size == 257
+
+
 def test_special_tokens_in_a_text_are_text(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(CORPUS[0])
