@@ -13,7 +13,9 @@ lengths are by the seconds a step took in a short run of each.
         --workdir runs/resnet20
     python -m research.train --config experiments/vision/resnet_cifar10.py --workdir runs/small
 
-Has not been run to its end yet. Data: `cifar10/`.
+Measured once, seed 0: `small` 0.725, `small_vgg` 0.646, `small_mobilenet` 0.434, `small_vit` 0.309,
+short of what a linear classifier of the pixels reaches (0.397); 13 to 22 minutes each on 2 CPU
+cores beside other work. The deep ones have not been run. Data: `cifar10/`.
 """
 
 from typing import Any

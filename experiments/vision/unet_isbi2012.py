@@ -10,7 +10,10 @@ one 0.810 after 2400.
 
     python -m research.train --config experiments/vision/unet_isbi2012.py --workdir runs/unet
 
-Has not been run to its end yet. Data: `isbi2012_em/`.
+Measured once, seed 0 (23 minutes on 2 CPU cores beside other work): mean IoU 0.797 (membrane 0.683,
+cells 0.910), short of the bar; pixel error 0.075; Rand score 0.929 and information score 0.977, or
+0.980 and 0.984 at the best thresholds. Of the smaller network's wrong pixels on slices 20 to 23
+four fifths lay within three pixels of a label's border. Data: `isbi2012_em/`.
 
 Settings were chosen by training on slices 0 to 19 and looking at 20 to 23 only:
 
