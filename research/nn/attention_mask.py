@@ -11,14 +11,11 @@ def attention_mask(
     causal: bool = False,
     window: int | None = None,
     key_mask: Bool[Array, "batch keys"] | None = None,
-    query_segments: Int[Array, "batch queries"] | None = None,
-    key_segments: Int[Array, "batch keys"] | None = None,
 ) -> Bool[Array, "#batch 1 queries keys"] | None:
     """True where a query may attend to a key; None where all may attend to all.
 
     `causal`: keys at the query's place and before. `window`: those less than so many places away.
-    `key_mask`: true for keys that are no padding. Segments: documents packed into one sequence,
-    each with a number of its own, do not see each other.
+    `key_mask`: true for keys that are no padding.
     """
     masks = []
     distance = query_positions[:, None] - key_positions
@@ -28,8 +25,6 @@ def attention_mask(
         masks.append((jnp.abs(distance) < window)[None])
     if key_mask is not None:
         masks.append(key_mask[:, None, :])
-    if query_segments is not None and key_segments is not None:
-        masks.append(query_segments[:, :, None] == key_segments[:, None, :])
     if not masks:
         return None
     mask = masks[0]

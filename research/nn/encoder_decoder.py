@@ -1,8 +1,5 @@
 """Encoder and decoder of the transformer (Vaswani et al., 2017)."""
 
-import dataclasses
-from typing import Any
-
 from jaxtyping import Array, Bool, Float, Int
 
 from research.nn.transformer import Transformer, TransformerSettings
@@ -22,17 +19,15 @@ class EncoderDecoder(TransformerSettings):
     remat: bool = False
 
     def setup(self) -> None:
-        settings: dict[str, Any] = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(TransformerSettings)
-            if field.name not in ("parent", "name", "causal", "cross_attention")
+        settings = self.settings() | {
+            "final_norm": self.final_norm,
+            "scan_layers": self.scan_layers,
+            "remat": self.remat,
         }
-        for name in ("final_norm", "scan_layers", "remat"):
-            settings[name] = getattr(self, name)
-        self.encoder = Transformer(num_layers=self.num_encoder_layers, **settings)
-        self.decoder = Transformer(
-            num_layers=self.num_decoder_layers, causal=True, cross_attention=True, **settings
-        )
+        encoder = settings | {"causal": False, "cross_attention": False}
+        decoder = settings | {"causal": True, "cross_attention": True}
+        self.encoder = Transformer(num_layers=self.num_encoder_layers, **encoder)
+        self.decoder = Transformer(num_layers=self.num_decoder_layers, **decoder)
 
     def __call__(
         self,

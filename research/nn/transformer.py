@@ -52,6 +52,14 @@ class TransformerSettings(nn.Module, kw_only=True):
     bias_init: Initializer = nn.initializers.zeros
     implementation: AttentionImplementation = "auto"
 
+    def settings(self) -> dict[str, Any]:
+        """These fields, by name."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(TransformerSettings)
+            if field.name not in ("parent", "name")
+        }
+
     def make_norm(self, name: str) -> nn.Module:
         """The normalisation of this name."""
         settings: dict[str, Any] = {
@@ -204,11 +212,7 @@ class Transformer(TransformerSettings):
 
         if self.remat:  # inside a scan XLA cannot undo the recomputation, so it needs no barrier
             apply = nn.remat(apply, prevent_cse=not self.scan_layers)
-        settings: dict[str, Any] = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(Block)
-            if field.name not in ("parent", "name")
-        }
+        settings = self.settings()
         last = max(1, self.num_layers - 1)
         rates = [self.stochastic_depth_rate * layer / last for layer in range(self.num_layers)]
         outputs: list[Array] = []

@@ -11,6 +11,7 @@ from research.nn.attention import AttentionImplementation
 from research.nn.dropout import Dropout
 from research.nn.logits import tied_logits
 from research.nn.transformer import Transformer
+from research.sequence.length import check_length
 
 
 class BERT(nn.Module):
@@ -79,9 +80,7 @@ class BERT(nn.Module):
 
         Raises ValueError where there are more than `block_size` tokens.
         """
-        length = tokens.shape[1]
-        if length > self.block_size:
-            raise ValueError(f"{length} tokens do not fit block_size={self.block_size}")
+        check_length(tokens, self.block_size)
         init = nn.initializers.normal(0.02)
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         embed: Any = partial(nn.Embed, features=self.embed_dim, embedding_init=init, **types)
@@ -89,7 +88,7 @@ class BERT(nn.Module):
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, **types)
         token_embedding = embed(self.vocab_size, name="token_embedding")
         if positions is None:
-            positions = jnp.arange(length)[None]
+            positions = jnp.arange(tokens.shape[1])[None]
         if token_types is None:
             token_types = jnp.zeros_like(tokens)
         x = token_embedding(tokens)

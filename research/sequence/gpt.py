@@ -10,6 +10,7 @@ from research.nn.attention import AttentionImplementation
 from research.nn.dropout import Dropout
 from research.nn.logits import LogitsHead, tied_logits
 from research.nn.transformer import Transformer
+from research.sequence.length import check_length
 
 
 class GPT(nn.Module):
@@ -57,9 +58,7 @@ class GPT(nn.Module):
 
         Raises ValueError where there are more than `block_size` tokens.
         """
-        length = tokens.shape[1]
-        if length > self.block_size:
-            raise ValueError(f"{length} tokens do not fit block_size={self.block_size}")
+        check_length(tokens, self.block_size)
         init = nn.initializers.normal(0.02)
         embed = partial(
             nn.Embed,
@@ -72,7 +71,7 @@ class GPT(nn.Module):
         position_embedding = embed(self.block_size, name="position_embedding")
         x = token_embedding(tokens)
         if positions is None:
-            x = x + position_embedding.embedding[:length].astype(x.dtype)
+            x = x + position_embedding.embedding[: tokens.shape[1]].astype(x.dtype)
         else:
             x = x + position_embedding(positions)
         x = Dropout(self.dropout_rate)(x, deterministic=not train)

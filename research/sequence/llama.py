@@ -9,6 +9,7 @@ from research.nn.attention import AttentionImplementation
 from research.nn.dropout import Dropout
 from research.nn.logits import LogitsHead, tied_logits
 from research.nn.transformer import Transformer
+from research.sequence.length import check_length
 
 
 class Llama(nn.Module):
@@ -53,9 +54,7 @@ class Llama(nn.Module):
 
         Arguments as of `GPT`. Raises ValueError where there are more than `block_size` tokens.
         """
-        length = tokens.shape[1]
-        if length > self.block_size:
-            raise ValueError(f"{length} tokens do not fit block_size={self.block_size}")
+        check_length(tokens, self.block_size)
         init = nn.initializers.normal(0.02)
         token_embedding = nn.Embed(
             self.vocab_size,

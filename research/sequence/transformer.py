@@ -12,6 +12,7 @@ from research.nn.encoder_decoder import EncoderDecoder
 from research.nn.logits import LogitsHead, tied_logits
 from research.nn.mlp import Activation
 from research.nn.sine import sine_embedding
+from research.sequence.length import check_length
 from research.sequence.translator import Translator
 
 
@@ -123,11 +124,9 @@ class TranslationTransformer(Translator):
     def _embedded(
         self, embedding: nn.Embed, tokens: Array, positions: Array | None, train: bool
     ) -> Array:
-        length = tokens.shape[1]
-        if length > self.block_size:
-            raise ValueError(f"{length} tokens do not fit block_size={self.block_size}")
+        check_length(tokens, self.block_size)
         if positions is None:
-            positions = jnp.arange(length)[None]
+            positions = jnp.arange(tokens.shape[1])[None]
         x = embedding(tokens) * self.embed_dim**0.5
         if self.positions == "learned":
             return self.dropout(x + self.position_embedding(positions), not train)
