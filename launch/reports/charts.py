@@ -9,7 +9,7 @@ import numpy as np
 from launch.reports.axes import MAX_TICKS, log_ticks
 from launch.reports.values import shown, wants_logarithm
 from launch.trials import Mode
-from research.engine.figures import COLOURS, GRID
+from research.engine.canvas import COLOURS, GRID
 from research.engine.image_grid import INK
 
 BEST, UNFINISHED, BAD = COLOURS[1], "#b8bfc9", COLOURS[3]

@@ -40,11 +40,48 @@ class ConfusionMatrix:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Values over places, joined by a line."""
+
+    label: str
+    x: Float[np.ndarray, " length"]
+    y: Float[np.ndarray, " length"]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Panels of curves by title, one below another; a label has one colour in all of them."""
+
+    panels: Mapping[str, Sequence[Curve]]
+    axes: tuple[str, str] = ("", "")
+    logarithmic: bool = False  # the y axis
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A matrix as colours, its first row above; `row_names` and `column_names` beside it."""
+
+    values: Float[np.ndarray, "rows columns"]
+    row_names: Sequence[str] = ()
+    column_names: Sequence[str] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """Matrices with one scale of colours (attention, alignments, spectrograms, piano rolls)."""
+
+    maps: Sequence[Heatmap]
+    axes: tuple[str, str] = ("", "")  # of columns, of rows
+    scale: str = ""  # what a colour means
+
+
+@dataclass(frozen=True)
 class Text:
     """Texts, one an entry."""
 
     texts: Sequence[str]
 
 
-Display = Images | Scatter | ConfusionMatrix | Text
+Display = Images | Scatter | ConfusionMatrix | Curves | Heatmaps | Text
 Displays = Mapping[str, Display]

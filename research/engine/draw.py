@@ -4,7 +4,17 @@ import re
 from io import BytesIO
 from pathlib import Path
 
-from research.engine.display import ConfusionMatrix, Display, Displays, Images, Scatter, Text
+from research.engine.charts import curves, heatmaps
+from research.engine.display import (
+    ConfusionMatrix,
+    Curves,
+    Display,
+    Displays,
+    Heatmaps,
+    Images,
+    Scatter,
+    Text,
+)
 from research.engine.figures import confusion_matrix, scatter
 from research.engine.files import write_atomically
 from research.engine.image_grid import Picture, image_grid
@@ -42,6 +52,10 @@ def _encode(display: Display) -> bytes:
             return encode_png(scatter(display))
         case ConfusionMatrix():
             return encode_png(confusion_matrix(display))
+        case Curves():
+            return encode_png(curves(display))
+        case Heatmaps():
+            return encode_png(heatmaps(display))
         case Text(texts):
             text = "\n---\n".join(texts) + "\n" if len(texts) > 1 else "".join(texts)
             return text.encode("utf-8", "backslashreplace")

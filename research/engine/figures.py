@@ -3,29 +3,28 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from research.engine.canvas import (
+    COLOURS,
+    LEGEND,
+    OUTSIDE,
+    colour_bar,
+    empty_figure,
+    palette,
+    render,
+    save,
+    tidy,
+)
 from research.engine.display import ConfusionMatrix, Scatter
-from research.engine.files import write_atomically
 from research.engine.image_grid import INK, Picture
 from research.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-DPI = 110
-GRID = "#e3e3e3"
-COLOURS = (
-    *("#3b6fb6", "#e07b39", "#3a9a6b", "#c44e52", "#8064a2"),
-    *("#8c6d51", "#d471a8", "#6b7785", "#b5a12f", "#45a5b5"),
-)
-LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 8, "labelcolor": INK}
-OUTSIDE: Mapping[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
 
 # Points of a curve; curves of a panel whose legend is inside, and that are in the legend at all.
 MARKED_UP_TO, SMOOTHED_FROM = 30, 60
@@ -34,7 +33,7 @@ LEGEND_INSIDE, LEGEND_LINES = 6, 14
 
 def scatter(points: Scatter) -> Picture:
     """Points in the plane, coloured by class; more classes than colours share a colour bar."""
-    figure = _figure(6.4, 5.4)
+    figure = empty_figure(6.4, 5.4)
     axes = figure.add_subplot()
     xy, labels = np.asarray(points.points, np.float32), np.asarray(points.labels)
     size = float(np.clip(20_000 / max(1, len(xy)), 4, 36))
@@ -42,9 +41,9 @@ def scatter(points: Scatter) -> Picture:
     classes = np.unique(labels)
     if len(classes) > 20:
         mappable = axes.scatter(xy[:, 0], xy[:, 1], c=labels, cmap="viridis", **style)
-        _colour_bar(figure, axes, mappable, "class", "{x:g}")
+        colour_bar(figure, axes, mappable, "class", "{x:g}")
     elif len(classes):
-        for colour, label in zip(_palette(len(classes), "tab20"), classes, strict=True):
+        for colour, label in zip(palette(len(classes), "tab20"), classes, strict=True):
             chosen = xy[labels == label]
             axes.scatter(chosen[:, 0], chosen[:, 1], color=colour, label=str(label), **style)
         legend = axes.legend(**LEGEND, **OUTSIDE, handletextpad=0.1)
@@ -55,8 +54,8 @@ def scatter(points: Scatter) -> Picture:
     axes.set_xlabel(points.axes[0])
     axes.set_ylabel(points.axes[1])
     axes.set_aspect("equal", adjustable="datalim")
-    _tidy(axes)
-    return _render(figure)
+    tidy(axes)
+    return render(figure)
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -77,15 +76,15 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         key=_natural,
     )
     columns = min(3, len(panels)) if len(panels) != 4 else 2
-    figure = _figure(4.4 * columns, 3.1 * math.ceil(len(panels) / columns))
+    figure = empty_figure(4.4 * columns, 3.1 * math.ceil(len(panels) / columns))
     for index, (name, curves) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(math.ceil(len(panels) / columns), columns, index)
         own = list(curves) if _of_groups(name) else sources
-        colours = dict(zip(own, _palette(len(own), "viridis"), strict=True))
+        colours = dict(zip(own, palette(len(own), "viridis"), strict=True))
         _draw_panel(axes, name, curves, colours)
         if first < last:
             axes.set_xlim(first - 0.02 * (last - first), last + 0.02 * (last - first))
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion_matrix(matrix: ConfusionMatrix) -> Picture:
@@ -97,7 +96,7 @@ def confusion_matrix(matrix: ConfusionMatrix) -> Picture:
     class_names = matrix.class_names or range(num)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.42 * num + 1.6, 4.0, 11.0))
-    figure = _figure(side + 0.8, side)
+    figure = empty_figure(side + 0.8, side)
     axes = figure.add_subplot()
     # The square root, so that rare confusions are seen.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
@@ -116,10 +115,10 @@ def confusion_matrix(matrix: ConfusionMatrix) -> Picture:
             text = f"{counts[row, column]}"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     axes.set_title(f"accuracy {np.trace(counts) / max(1, counts.sum()):.2%}", color=INK)
-    _tidy(axes)
+    tidy(axes)
     axes.grid(visible=False)
-    _colour_bar(figure, axes, image, "share of the true class", "{x:.0%}")
-    return _render(figure)
+    colour_bar(figure, axes, image, "share of the true class", "{x:.0%}")
+    return render(figure)
 
 
 def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, Any]]]]:
@@ -194,7 +193,7 @@ def _draw_panel(
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    _tidy(axes)
+    tidy(axes)
     if list(curves) not in (["train"], [""]) or broken:
         axes.legend(**LEGEND, **(OUTSIDE if len(curves) > LEGEND_INSIDE else {}))
 
@@ -206,56 +205,3 @@ def _moving_mean(values: Any, window: int) -> Any:
     total = np.convolve(np.where(finite, values, 0.0), kernel, "same")
     count = np.convolve(finite, kernel, "same")
     return np.where(finite, total / np.maximum(count, 1), np.nan)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _colour_bar(figure: "Figure", axes: "Axes", mappable: Any, label: str, ticks: str) -> None:
-    bar = figure.colorbar(mappable, ax=axes, shrink=0.8, aspect=30, format=ticks)
-    bar.set_label(label, size=9, color=INK)
-    bar.ax.tick_params(labelsize=8, color="#999999", labelcolor=INK)
-    bar.outline.set_visible(False)
-
-
-def _palette(num: int, many: str) -> Sequence[Any]:
-    """Colours to tell apart; where there are not enough, those of the colour map `many`."""
-    from matplotlib import colormaps
-
-    if num <= len(COLOURS):
-        return COLOURS[:num]
-    colours = colormaps[many]
-    return [colours(index if colours.N == 20 else index / num) for index in range(num)]
-
-
-def _tidy(axes: "Axes") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#999999")
-    axes.tick_params(labelsize=8, color="#999999", labelcolor=INK, which="both")
-    axes.xaxis.label.set(size=9, color=INK)
-    axes.yaxis.label.set(size=9, color=INK)
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _render(figure: "Figure") -> Picture:
-    figure.canvas.draw()
-    return np.array(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    from PIL import Image
-
-    # A palette makes plots less than half as large, and no line looks different.
-    picture = Image.fromarray(_render(figure)).quantize(256, dither=Image.Dither.NONE)
-    file = BytesIO()
-    picture.save(file, "png")
-    write_atomically(path, file.getvalue())

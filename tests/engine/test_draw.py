@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from research.engine.display import ConfusionMatrix, Images, Scatter, Text
+from research.engine.display import (
+    ConfusionMatrix,
+    Curve,
+    Curves,
+    Heatmap,
+    Heatmaps,
+    Images,
+    Scatter,
+    Text,
+)
 from research.engine.draw import encode_png, save_displays
 from research.errors import UserError
 
@@ -14,16 +23,19 @@ def test_displays_are_saved_under_their_names(tmp_path):
         "test/digits": Images(np.zeros((4, 8, 8, 1), np.float32)),
         "codes": Scatter(np.zeros((3, 2)), np.arange(3)),
         "confusions": ConfusionMatrix(np.eye(3, dtype=int)),
+        "forecast": Curves({"load": [Curve("truth", np.arange(3.0), np.ones(3))]}),
+        "alignment": Heatmaps([Heatmap(np.eye(3))]),
         "play": Text(["ROMEO:\nO, she doth teach"]),
     }
     paths = save_displays(tmp_path / "new", displays, suffix="_7")
 
-    names = ["test_digits_7.png", "codes_7.png", "confusions_7.png", "play_7.txt"]
+    names = ["test_digits_7.png", "codes_7.png", "confusions_7.png"]
+    names += ["forecast_7.png", "alignment_7.png", "play_7.txt"]
     assert paths == [tmp_path / "new" / name for name in names]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(names)
-    for path in paths[:3]:
+    for path in paths[:-1]:
         Image.open(path).verify()
-    assert paths[3].read_text() == "ROMEO:\nO, she doth teach", "one text is written as it is"
+    assert paths[-1].read_text() == "ROMEO:\nO, she doth teach", "one text is written as it is"
 
 
 def test_several_texts_are_told_apart(tmp_path):

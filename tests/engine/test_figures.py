@@ -115,7 +115,7 @@ def test_learning_curves_of_nothing_are_a_user_error(tmp_path):
 
 def test_confusion_matrix_shows_shares_of_the_true_class(monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "_render", drawn.append)
+    monkeypatch.setattr(figures, "render", drawn.append)
     counts = np.array([[3, 1, 0], [0, 0, 0], [0, 0, 5]])
     figures.confusion_matrix(ConfusionMatrix(counts, ["cat", "dog", "frog"]))
 
