@@ -22,13 +22,15 @@ class Dataset:
 
     Where `gather` is nothing but array indexing (`on_device=True`) it runs on NumPy arrays and
     under jit alike, and the engine may keep `arrays` on the device. Where it reads or decodes
-    files, `on_device=False` keeps it on the host.
+    files, `on_device=False` keeps it on the host. `lengths` is where examples are padded: what lies
+    behind an example's length, along the second axis of what is gathered, is padding.
     """
 
     size: int
     arrays: Arrays
     gather: Callable[[Arrays, Any], dict[str, Any]] = gather_rows
     on_device: bool = True
+    lengths: Int[np.ndarray, " size"] | None = None
 
     @property
     def nbytes(self) -> int:

@@ -4,8 +4,6 @@ The batch of a step is a pure function of the order's settings and the step, so 
 taken up at any step, and prefetching or other workers change nothing.
 """
 
-import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,55 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from research.data.dataset import Dataset
+from research.data.order import Order
 from research.errors import UserError
-
-
-@dataclass(frozen=True)
-class Order:
-    """Which examples the global batch of each step has.
-
-    Every epoch is a new permutation of all `size` examples when `shuffle` is on, and the order
-    of the data otherwise; the last size % batch_size examples of an epoch's order are left out.
-    A permutation takes 8 bytes an example while its epoch lasts.
-    Raises UserError when there are fewer examples than a batch has.
-    """
-
-    size: int
-    batch_size: int
-    seed: int
-    shuffle: bool = True
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.seed < 0:
-            raise UserError(
-                f"The batch size must be at least 1 and the seed at least 0; "
-                f"got {self.batch_size} and {self.seed}."
-            )
-        if self.size < self.batch_size:
-            raise UserError(
-                f"A batch of {self.batch_size} is larger than the data set of {self.size} examples."
-            )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.size // self.batch_size
-
-    def indices(self, step: int) -> Int[np.ndarray, " batch"]:
-        """The examples of a step's global batch, int64."""
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-        if not self.shuffle:
-            return np.arange(rows.start, rows.stop)
-        return _permutation(self.size, self.seed, epoch)[rows]
-
-
-# Two, because prefetching reads on both sides of an epoch's end.
-@functools.lru_cache(maxsize=2)
-def _permutation(size: int, seed: int, epoch: int) -> Int[np.ndarray, " size"]:
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-    permutation = generator.permutation(size)
-    permutation.setflags(write=False)
-    return permutation
 
 
 def process_share(
@@ -94,24 +45,6 @@ def evaluation_batches(
         )
         mask = positions < size
         yield np.where(mask, positions, 0), mask.astype(np.float32)
-
-
-def check_position(position: Mapping[str, Any], order: Order) -> None:
-    """Raises UserError where a saved position belongs to another order of the data.
-
-    The steps before it would have seen other examples than they are taken to have seen.
-    """
-    saved, current = position["order"], dataclasses.asdict(order)
-    changed = [
-        f"{name} was {saved.get(name)} and is {value}"
-        for name, value in current.items()
-        if saved.get(name) != value
-    ]
-    if changed:
-        raise UserError(
-            f"The checkpoint at step {position['step']} belongs to another order of the data: "
-            f"{'; '.join(changed)}. Go on with the run's own settings, or start a new run."
-        )
 
 
 class Feed:
@@ -161,7 +94,7 @@ class Feed:
         return {
             "step": self._step,
             "epoch": self._step // self._order.steps_per_epoch,
-            "order": dataclasses.asdict(self._order),
+            "order": self._order.settings(),
         }
 
     def close(self) -> None:
@@ -188,7 +121,14 @@ class _Gather:
     share: _Share
 
     def __call__(self, step: int) -> dict[str, Any]:
-        return self.dataset.gather(self.dataset.arrays, self.share(step))
+        batch = self.dataset.gather(self.dataset.arrays, self.share(step))
+        width = self.share.order.width(step)
+        return batch if width is None else cut(batch, width)
+
+
+def cut(batch: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """The first `width` places of each example, in all arrays that have an axis of places."""
+    return {name: x[:, :width] if np.ndim(x) > 1 else x for name, x in batch.items()}
 
 
 def _prefetched(

@@ -40,7 +40,10 @@ def training_call(run: Prepared, state: Any) -> tuple[Any, tuple[Any, ...]]:
     )
     arrays = run.parallel.put_arrays(run.dataset.arrays if run.on_device else {})
     length = min(run.experiment.steps_per_call, run.steps.total)
-    with closing(Feeds(run, 0, lambda step: length)) as feeds:
+    # The widest batch is what must fit.
+    first_epoch = range(min(run.orders[0].steps_per_epoch, run.steps.total))
+    widest = max(first_epoch, key=lambda step: run.orders[0].width(step) or 0)
+    with closing(Feeds(run, widest, lambda step: length)) as feeds:
         _, feed = feeds.take()
     return train, (arrays, feed, np.int32(length))
 

@@ -121,6 +121,11 @@ class Data:
         "Preprocessing and augmentation, in order, on device.", (), component=Transform
     )
     shuffle: bool = setting("A new seeded order every epoch.", True)
+    length_buckets: tuple[int, ...] = setting(
+        "Ascending widths: each batch has examples of similar length and is cut to the narrowest "
+        "that holds them; (): all are as wide as the longest example of the data.",
+        (),
+    )
     on_device: bool | None = setting(
         "Keep the data set on the device and gather batches there; None: where it fits.", None
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from research.data.augment.transform import apply_transforms
-from research.data.pipeline import check_position
+from research.data.order import check_position
 from research.engine.actions import (
     Action,
     Evaluate,
@@ -113,7 +113,7 @@ def _train(
     def extra(moment: Moment) -> dict[str, Any]:
         record.sync()
         return {
-            "position": [{"step": moment.step, "order": asdict(order)} for order in run.orders],
+            "position": [{"step": moment.step, "order": order.settings()} for order in run.orders],
             "window": window.memory(),
             "actions": {name: action.memory() for name, action in actions.items()},
             "newest": {name: np.asarray(value).tolist() for name, value in newest.items()},

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from research.data.dataset import Dataset
-from research.data.pipeline import Order
+from research.data.order import LengthBuckets, Order
 from research.engine.config import build
 from research.engine.consistency import check_metric_name, named_metrics
 from research.engine.duration import Steps
@@ -111,8 +111,9 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
             f"{dataset.size} examples (data.source)"
         )
     count = max((len(values) for values in trials.values()), default=1)
+    buckets = _length_buckets(experiment, dataset)
     orders = tuple(
-        Order(dataset.size, data.batch_size, seed, data.shuffle)
+        Order(dataset.size, data.batch_size, seed, data.shuffle, buckets)
         for seed in trials.get("seed", (experiment.seed,) * count)
     )
     per_epoch = orders[0].steps_per_epoch
@@ -131,6 +132,7 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
         for name, settings in experiment.evaluations.items()
     }
     on_device = fits_on_device(dataset) if data.on_device is None else data.on_device
+    on_device = on_device and buckets is None
     prepared = Prepared(
         experiment, parallel, dataset, on_device, orders, steps, program, trial, evaluators
     )
@@ -138,6 +140,25 @@ def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
     _check_names(prepared)
     _check_probes(prepared, data_dir)
     return prepared
+
+
+def _length_buckets(experiment: Experiment, dataset: Dataset) -> LengthBuckets | None:
+    widths = experiment.data.length_buckets
+    if not widths:
+        return None
+    where = f"data.length_buckets = {widths}:"
+    if dataset.lengths is None:
+        raise UserError(f"{where} the examples of this source have no lengths; leave it ()")
+    if experiment.data.on_device:
+        raise UserError(f"{where} batches of several widths are cut on the host; on_device must go")
+    if experiment.steps_per_call != 1:
+        raise UserError(f"{where} batches differ in width; steps_per_call must be 1")
+    if "seed" in experiment.parallelism.trials:
+        raise UserError(f"{where} the batches of trials with different seeds differ in width")
+    try:
+        return LengthBuckets.of(widths, dataset.lengths)
+    except UserError as error:
+        raise UserError(f"{where} {error}") from error
 
 
 def _told(shapes: Mapping[str, list[Any]]) -> str:

@@ -13,13 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from research.data.dataset import Dataset
-from research.data.pipeline import (
-    Feed,
-    Order,
-    check_position,
-    evaluation_batches,
-    process_share,
-)
+from research.data.order import LengthBuckets, Order, check_position
+from research.data.pipeline import Feed, evaluation_batches, process_share
 from research.errors import UserError
 
 sizes = st.integers(1, 200)
@@ -63,6 +58,57 @@ def test_batch_larger_than_the_data_is_refused() -> None:
         Order(7, 8, seed=0)
     with pytest.raises(UserError, match="at least"):
         Order(7, 0, seed=0)
+
+
+LENGTHS = np.random.default_rng(1).integers(1, 31, 203)
+
+
+def test_buckets_change_which_batch_an_example_is_in_and_nothing_else() -> None:
+    buckets = LengthBuckets.of((8, 16, 32), LENGTHS)
+    order, plain = Order(203, 10, 0, buckets=buckets), Order(203, 10, 0)
+    for epoch in range(3):
+        steps = range(20 * epoch, 20 * epoch + 20)
+        batches = [order.indices(step) for step in steps]
+        of_epoch = np.concatenate([plain.indices(step) for step in steps])
+        assert sorted(np.concatenate(batches)) == sorted(of_epoch)
+        widths = [order.width(step) for step in steps]
+        for batch, width in zip(batches, widths, strict=True):
+            assert LENGTHS[batch].max() <= width
+        num_tokens = LENGTHS[of_epoch].sum()
+        assert 10 * sum(widths) - num_tokens < 0.5 * (32 * 200 - num_tokens), "much is padding"
+        assert widths != sorted(widths), "batches must come mixed"
+
+
+def test_buckets_leave_the_order_of_data_that_is_not_shuffled() -> None:
+    order = Order(203, 10, 0, shuffle=False, buckets=LengthBuckets.of((8, 32), LENGTHS))
+    np.testing.assert_array_equal(order.indices(3), np.arange(30, 40))
+    assert order.width(3) == 32
+
+
+@pytest.mark.parametrize(
+    ("widths", "complaint"),
+    [((16, 8, 32), "ascending"), ((0, 32), "at least 1"), ((8, 16), "an example has length 30")],
+)
+def test_widths_that_cannot_be(widths: tuple[int, ...], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        LengthBuckets.of(widths, LENGTHS)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_is_cut_to_its_width(workers: int) -> None:
+    order = Order(203, 10, 0, buckets=LengthBuckets.of((8, 16, 32), LENGTHS))
+    dataset = Dataset(203, {"length": LENGTHS}, tokens_of, on_device=False)
+    for share in range(2):
+        feed = Feed(dataset, order, 3, 9, share, 2, workers=workers)
+        for step, batch in zip(range(3, 9), feed, strict=True):
+            assert batch["tokens"].shape == (5, order.width(step)), "one width for all processes"
+            np.testing.assert_array_equal(batch["tokens"].sum(1), batch["length"])
+        feed.close()
+
+
+def tokens_of(arrays: Mapping[str, Any], indices: np.ndarray) -> dict[str, np.ndarray]:
+    length = arrays["length"][indices]
+    return {"tokens": (np.arange(32) < length[:, None]).astype(np.int32), "length": length}
 
 
 @given(count=st.integers(1, 6), share=st.integers(1, 10))
@@ -149,8 +195,12 @@ def test_resuming_at_the_position_gives_the_same_batches() -> None:
     assert labels(Feed(DATASET, order, position["step"], 15)) == rest
 
 
+BUCKETED = Order(50, 8, 3, buckets=LengthBuckets.of((4, 8), np.arange(50) % 8))
+
+
 @pytest.mark.parametrize(
-    "other", [Order(51, 8, 3), Order(50, 7, 3), Order(50, 8, 4), Order(50, 8, 3, shuffle=False)]
+    "other",
+    [Order(51, 8, 3), Order(50, 7, 3), Order(50, 8, 4), Order(50, 8, 3, shuffle=False), BUCKETED],
 )
 def test_position_of_another_order_is_refused(other: Order) -> None:
     feed = Feed(DATASET, Order(50, 8, 3), 5, 6)

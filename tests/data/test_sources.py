@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from research.data.dataset import Dataset, Source
-from research.data.pipeline import Feed, Order
+from research.data.order import Order
+from research.data.pipeline import Feed
 from research.data.sources import (
     Arrays,
     Digits,

@@ -54,7 +54,7 @@ class JsonLines:
             lambda: self._decode(path, tokenizer),
             worth_keeping([path]),
         )
-        return Dataset(len(arrays["length"]), arrays, gather_padded)
+        return Dataset(len(arrays["length"]), arrays, gather_padded, lengths=arrays["length"])
 
     def _decode(self, path: Path, tokenizer: Tokenizer) -> Iterator[dict[str, np.ndarray]]:
         rows = list(self._rows(path, tokenizer))

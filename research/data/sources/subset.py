@@ -28,7 +28,9 @@ class Subset:
             raise UserError(
                 f"Subset(start={self.start}, stop={self.stop}) of {whole.size} examples is empty"
             )
-        return replace(whole, size=stop - start, gather=_Shifted(whole.gather, start))
+        lengths = None if whole.lengths is None else whole.lengths[start:stop]
+        gather = _Shifted(whole.gather, start)
+        return replace(whole, size=stop - start, gather=gather, lengths=lengths)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class TextPairs:
             lambda: self._decode(paths, tokenizers),
             worth_keeping(paths),
         )
-        return Dataset(len(arrays["source"]), arrays, gather_pairs)
+        lengths = np.maximum(arrays["source_length"], arrays["target_length"])
+        return Dataset(len(lengths), arrays, gather_pairs, lengths=lengths)
 
     def texts(self, data_dir: Path) -> list[tuple[str, str]]:
         """The pairs as they are written, without the prefix and uncut, in their order."""
