@@ -18,6 +18,13 @@ GPT = {
     "optimizer.schedule.warmup": "2 steps",
     "steps_per_call": 5,
 }
+TRANSLATION = {
+    "objective.model.num_layers": 1,
+    "objective.model.num_heads": 2,
+    "objective.model.embed_dim": 16,
+    "objective.model.mlp_dim": 16,
+    "probes.test.probe.max_new_tokens": 8,
+}
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
 SMALL_RESNET = {"objective.model.depth": 8, "objective.model.channels": 4}
@@ -58,6 +65,12 @@ SHRUNK = {
     },
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},
+    "sequence/t5_multi30k.py": TRANSLATION | {"objective.model.head_dim": 8},
+    "sequence/transformer_multi30k.py": TRANSLATION,
+    "sequence/transformer_multi30k.py:gru": {
+        "objective.model.hidden_dim": 16,
+        "probes.test.probe.max_new_tokens": 8,
+    },
     "generative/vae_mnist.py": {
         "objective.encoder.hidden": (16,),
         "objective.decoder.hidden": (16,),

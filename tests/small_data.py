@@ -16,8 +16,8 @@ WORDS = "To be, or not to be: that is the question. ROMEO: O, she doth teach the
 
 def write_small_data(folder: Path) -> Path:
     """Writes `mnist/` (512 + 128 digits of 28×28), `cifar10/` (5 · 64 + 64 digits of 32×32 in
-    colour), `tinyshakespeare/`, `tfds/imagenet2012/` and `isbi2012_em/` (30 slices of 32×32);
-    returns the folder."""
+    colour), `tinyshakespeare/`, `multi30k/`, `tfds/imagenet2012/` and `isbi2012_em/` (30 slices of
+    32×32); returns the folder."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -50,8 +50,25 @@ def write_small_data(folder: Path) -> Path:
             slice_ = mask * 0.6 + generator.uniform(0, 80, mask.shape)
             archive.writestr(f"image/{i}.png", _png(slice_.astype(np.uint8)))
             archive.writestr(f"label/{i}.png", _png(mask))
+    write_translations(folder / "multi30k")
     write_imagenet(folder / "tfds")
     return folder
+
+
+def write_translations(folder: Path) -> None:
+    """Captions of up to five words, and the same captions word by word in German."""
+    words = {"a": "ein", "man": "Mann", "dog": "Hund", "rides": "reitet", "red": "rot"}
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in {"train": 160, "val": 12, "test_2016_flickr": 12}.items():
+        chosen = [generator.choice(list(words), generator.integers(1, 6)) for _ in range(count)]
+        for language in ("en", "de"):
+            lines = [
+                " ".join(word if language == "en" else words[word] for word in caption) + "."
+                for caption in chosen
+            ]
+            text = "\n".join(lines) + "\n"
+            (folder / f"{split}.{language}.gz").write_bytes(gzip.compress(text.encode(), 1))
 
 
 def _membranes(generator: np.random.Generator) -> np.ndarray:

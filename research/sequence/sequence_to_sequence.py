@@ -10,14 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.data.tokenizers import Tokenizer
-from research.engine.display import Displays, Text
+from research.data.tokenizers.base import id_or_none
+from research.engine.display import Display, Displays, Text
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
+from research.sequence.attention_maps import attention_maps, draw_attention
 from research.sequence.translation import translate
 from research.sequence.translator import Translator
 
-NUM_SHOWN = 8
+NUM_SHOWN, NUM_MAPS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,11 @@ class SequenceToSequence:
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Aux]:
         """The mean over the targets of the batch, with perplexity and accuracy."""
-        logits, collections = self.model.apply(
-            {"params": params, **collections},
-            batch["source"],
-            batch["target"][:, :-1],
+        logits, collections = self._logits(
+            params,
+            collections,
+            batch,
             train=True,
-            source_mask=batch["source_mask"] > 0,
-            target_mask=batch["target_mask"][:, :-1] > 0,
             mutable=list(collections),
             rngs={"dropout": rng},
         )
@@ -102,16 +102,7 @@ class SequenceToSequence:
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Mapping[str, Mean]:
         """Loss in nats without smoothing, perplexity and accuracy over all targets."""
-        logits = jnp.asarray(
-            self.model.apply(
-                {"params": params, **collections},
-                batch["source"],
-                batch["target"][:, :-1],
-                train=False,
-                source_mask=batch["source_mask"] > 0,
-                target_mask=batch["target_mask"][:, :-1] > 0,
-            )
-        )
+        logits = self._logits(params, collections, batch, train=False)
         targets, mask = batch["target"][:, 1:], batch["target_mask"][:, 1:]
         if "mask" in batch:
             mask = mask * batch["mask"][:, None]
@@ -139,6 +130,7 @@ class SequenceToSequence:
             {"params": params, **collections},
             jnp.asarray(source),
             jnp.asarray(source_mask) > 0,
+            vocab_size=tokenizer.vocab_size,
             start_token=start,
             end_token=end,
             num_beams=num_beams or self.num_beams,
@@ -162,6 +154,7 @@ class SequenceToSequence:
         Raises UserError without tokenizers, and for lines that cannot be encoded or are empty.
         """
         tokenizer: Any = self._tokenizer("source")
+        end = id_or_none(tokenizer, self.end_token)  # as `data.sources.TextPairs` has it
         rows = []
         for line in prompt.split("\n"):
             try:
@@ -170,7 +163,7 @@ class SequenceToSequence:
                 raise UserError(f"prompt = {line!r}: {error}") from error
             if not ids:
                 raise UserError(f"prompt = {line!r}: has no token; give it at least one")
-            rows.append(ids + self._source_end(tokenizer))
+            rows.append(ids + ([] if end is None else [end]))
         source = np.zeros((len(rows), max(map(len, rows))), np.int32)
         mask = np.zeros(source.shape, np.float32)
         for row, ids in enumerate(rows):
@@ -188,7 +181,9 @@ class SequenceToSequence:
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Displays:
-        """Sources, their targets, and what the model makes of them; nothing without tokenizers."""
+        """Sources, their targets and what the model makes of them; the attention to some sources
+        while their targets are read, the mean over layers and heads, and each head of the last
+        layer for one of them. Nothing without tokenizers."""
         if self.source_tokenizer is None or self.target_tokenizer is None:
             return {}
         tokenizer: Any = self.target_tokenizer
@@ -202,18 +197,53 @@ class SequenceToSequence:
         ):
             given = self.source_tokenizer.decode(tokens[mask > 0])
             shown.append(f"{given}\n= {_text(tokenizer, reference[1:], end)}\n> {text}")
-        return {"pairs": Text(shown)}
+        return {"pairs": Text(shown), **self._attention(params, collections, batch)}
+
+    def _attention(self, params: Params, collections: Collections, batch: Batch) -> Displays:
+        few = {name: np.asarray(x[:NUM_MAPS]) for name, x in batch.items()}
+        maps = np.asarray(
+            attention_maps(
+                self.model,
+                {"params": params, **collections},
+                few["source"],
+                few["target"][:, :-1],
+                few["source_mask"] > 0,
+                few["target_mask"][:, :-1] > 0,
+            )
+        )
+
+        def tokens(side: str, start: int) -> list[list[str]]:
+            tokenizer = self._tokenizer(side)
+            rows = zip(few[side][:, start:], few[f"{side}_mask"][:, start:] > 0, strict=True)
+            return [[tokenizer.decode([token]) for token in row[mask]] for row, mask in rows]
+
+        sources, targets = tokens("source", 0), tokens("target", 1)
+        heads = maps[-1, 0]
+        displays: dict[str, Display] = {
+            "attention": draw_attention(maps.mean((0, 2)), [""] * len(sources), sources, targets)
+        }
+        if len(heads) > 1:
+            titles = [f"head {head}" for head in range(len(heads))]
+            displays["attention_heads"] = draw_attention(
+                heads, titles, sources[:1] * len(heads), targets[:1] * len(heads)
+            )
+        return displays
+
+    def _logits(
+        self, params: Params, collections: Collections, batch: Batch, **arguments: Any
+    ) -> Any:
+        return self.model.apply(
+            {"params": params, **collections},
+            batch["source"],
+            batch["target"][:, :-1],
+            source_mask=batch["source_mask"] > 0,
+            target_mask=batch["target_mask"][:, :-1] > 0,
+            **arguments,
+        )
 
     def _vocab_sizes(self) -> tuple[int, int]:
         source = self.model.vocab_size
         return source, getattr(self.model, "target_vocab_size", None) or source
-
-    def _source_end(self, tokenizer: Any) -> list[int]:
-        """What `data.sources.TextPairs` puts behind a source."""
-        try:
-            return [tokenizer.token_id(self.end_token)]
-        except (AttributeError, UserError):
-            return []
 
     def _tokenizer(self, side: str) -> Tokenizer:
         tokenizer = getattr(self, f"{side}_tokenizer")

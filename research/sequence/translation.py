@@ -12,20 +12,22 @@ from research.sequence.beam_search import Beam, batch_axes, beam_search
 from research.sequence.translator import Translator
 
 
-@partial(jax.jit, static_argnames=("model", "num_beams", "max_new_tokens"))
+@partial(jax.jit, static_argnames=("model", "vocab_size", "num_beams", "max_new_tokens"))
 def translate(
     model: Translator,
     variables: Mapping[str, Any],
     source: Int[Array, "batch source_length"],
     source_mask: Bool[Array, "batch source_length"],
     *,
+    vocab_size: int | None = None,
     start_token: Int[Array, ""] | int,
     end_token: Int[Array, ""] | int,
     num_beams: int,
     max_new_tokens: int,
     length_penalty: float = 0.6,
 ) -> Beam:
-    """The best targets of each source, best first: greedy with one beam.
+    """The best targets of each source, best first: greedy with one beam. `vocab_size` is the number
+    of the model's tokens that may be written, where it has more than the tokenizer.
 
     For the scores see `beam_search`.
     """
@@ -54,7 +56,11 @@ def translate(
             mutable=["cache"],
             method="decode",
         )
-        return logits[:, -1], cached["cache"]
+        logits = logits[:, -1]
+        if vocab_size is not None:
+            unknown = jnp.arange(logits.shape[-1]) >= vocab_size
+            logits = jnp.where(unknown, jnp.finfo(logits.dtype).min, logits)
+        return logits, cached["cache"]
 
     start = jnp.full((source.shape[0], 1), start_token)
     logits, cache = read(start, 0, make(memory, source_mask), memory, source_mask)

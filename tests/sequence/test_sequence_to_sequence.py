@@ -117,8 +117,20 @@ def test_what_it_has_learnt_it_writes(model):
     )
     generated = objective.generate(params, {}, KEY, prompt=prompt, max_new_tokens=6)
     assert list(generated["target"].texts) == references
-    (shown, *_) = objective.show(params, {}, BATCH, KEY)["pairs"].texts
+    displays = objective.show(params, {}, BATCH, KEY)
+    has_heads = isinstance(model, TranslationTransformer)
+    assert set(displays) == {"pairs", "attention"} | ({"attention_heads"} if has_heads else set())
+    names = displays["attention"].maps[0]
+    assert names.column_names == prompt.splitlines()[:1]
+    assert names.row_names == [references[0], "</s>"]
+    (shown, *_) = displays["pairs"].texts
     assert shown == f"{prompt.splitlines()[0]}\n= {references[0]}\n> {references[0]}"
+
+
+def test_tokens_that_the_tokenizer_does_not_have_are_not_written(params):
+    few = dataclasses.replace(OBJECTIVE, target_tokenizer=Word(("<s>", "</s>", "A")))
+    for text in few.texts(params, {}, BATCH["source"], BATCH["source_mask"], 6):
+        assert set(text.split()) <= {"A", "<s>", "<unk>"}
 
 
 def test_mistakes_are_named(params):

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find, read_text
-from research.data.tokenizers.base import Tokenizer, below, files_of
+from research.data.tokenizers.base import Tokenizer, below, files_of, id_or_none
 from research.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -71,11 +71,11 @@ class TextPairs:
 
     def _decode(self, paths: list[Path], tokenizers: list[Any]) -> Iterator[dict[str, np.ndarray]]:
         pairs = list(self._pairs(paths))
-        start = _id(tokenizers[1], self.start_token, paths[1])
-        end = _id(tokenizers[1], self.end_token, paths[1])
+        start = _required_id(tokenizers[1], self.start_token, paths[1])
+        end = _required_id(tokenizers[1], self.end_token, paths[1])
         texts = [self.prefix + source for source, _ in pairs], [target for _, target in pairs]
-        ends = _id(tokenizers[0], self.end_token, None), end
-        padding = _id(tokenizers[0], self.start_token, None), start
+        ends = id_or_none(tokenizers[0], self.end_token), end
+        padding = id_or_none(tokenizers[0], self.start_token), start
         arrays: dict[str, np.ndarray] = {}
         for side, name in enumerate(("source", "target")):
             before = [] if name == "source" else [start]
@@ -143,18 +143,10 @@ def gather_pairs(arrays: Mapping[str, Any], indices: Int[Any, " batch"]) -> dict
     return batch
 
 
-def _id(tokenizer: Any, token: str, needed_for: Path | None) -> Any:
-    """The id of a special token; None where a tokenizer that need not have it does not."""
+def _required_id(tokenizer: Any, token: str, path: Path) -> int:
     if not hasattr(tokenizer, "token_id"):
-        if needed_for is None:
-            return None
         raise UserError(
-            f"TextPairs: {type(tokenizer).__name__} has no special tokens, and {needed_for} needs "
+            f"TextPairs: {type(tokenizer).__name__} has no special tokens, and {path} needs "
             f"{token!r}; take data.tokenizers.Subword, TrainedSubword or Word."
         )
-    try:
-        return tokenizer.token_id(token)
-    except UserError:
-        if needed_for is None:
-            return None
-        raise
+    return tokenizer.token_id(token)

@@ -42,6 +42,14 @@ def below(tokenizer: Any, data_dir: Path) -> Any:
     return dataclasses.replace(tokenizer, file=str(find(data_dir, tokenizer.file)))
 
 
+def id_or_none(tokenizer: Any, token: str) -> int | None:
+    """The id of a special token; None where the tokenizer does not have it."""
+    try:
+        return tokenizer.token_id(token)
+    except (AttributeError, UserError):
+        return None
+
+
 def files_of(tokenizer: Any) -> list[Path]:
     """The files a tokenizer reads."""
     files = getattr(tokenizer, "files", None)
