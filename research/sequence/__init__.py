@@ -6,6 +6,8 @@ from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
 from research.sequence.recurrent_language_model import RecurrentLanguageModel
 from research.sequence.recurrent_translator import RecurrentTranslator
+from research.sequence.sequence_classification import SequenceClassification
+from research.sequence.sequence_regression import SequenceRegression
 from research.sequence.sequence_to_sequence import SequenceToSequence
 from research.sequence.t5 import T5
 from research.sequence.tcn import TCN
@@ -21,6 +23,8 @@ __all__ = [
     "Llama",
     "RecurrentLanguageModel",
     "RecurrentTranslator",
+    "SequenceClassification",
+    "SequenceRegression",
     "SequenceToSequence",
     "TranslationReport",
     "TranslationTransformer",

@@ -1,0 +1,61 @@
+"""Batches of sequences, of tokens or of vectors, and what a model makes of one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from research.engine.objective import Batch, Collections, Params
+from research.errors import UserError
+
+CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read through
+
+Sequences = Int[Array, "batch length"] | Float[Array, "batch length features"]
+
+
+def sequences_of(batch: Batch) -> tuple[Sequences, Bool[Array, "batch length"] | None]:
+    """A batch's `tokens`, else its `inputs`, and what of them is no padding by `token_mask` or
+    `input_mask`; None where all is."""
+    name = "token" if "tokens" in batch else "input"
+    mask = batch.get(f"{name}_mask")
+    return batch[f"{name}s"], None if mask is None else mask > 0
+
+
+def outputs_of(
+    model: nn.Module, params: Params, collections: Collections, batch: Batch
+) -> Float[Array, "batch ..."]:
+    """What `model(sequences, train, mask=mask)` gives in evaluation mode, in float32."""
+    sequences, mask = sequences_of(batch)
+    outputs: Any = model.apply({"params": params, **collections}, sequences, train=False, mask=mask)
+    return outputs.astype(jnp.float32)
+
+
+def training_outputs_of(
+    model: nn.Module, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
+) -> tuple[Float[Array, "batch ..."], Collections]:
+    """What it gives in training, in float32, and the collections that changed."""
+    sequences, mask = sequences_of(batch)
+    outputs, collections = model.apply(
+        {"params": params, **collections},
+        sequences,
+        train=True,
+        mask=mask,
+        mutable=list(collections),
+        rngs={"dropout": rng},
+    )
+    return outputs.astype(jnp.float32), collections
+
+
+def check_tokens(arrays: Mapping[str, Any], model: nn.Module) -> None:
+    """Raises UserError where a token is none of the model's vocabulary."""
+    vocab_size = getattr(model, "vocab_size", None)
+    if "tokens" not in arrays or vocab_size is None:
+        return
+    high = int(np.ravel(arrays["tokens"])[:CHECKED_TOKENS].max(initial=0))
+    if high >= vocab_size:
+        raise UserError(
+            f"there is a token {high}, but the model has objective.model.vocab_size = {vocab_size}"
+        )
