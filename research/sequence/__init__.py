@@ -1,9 +1,11 @@
 """Sequence models and objectives."""
 
 from research.sequence.bert import BERT
+from research.sequence.bert_classifier import BERTClassifier
 from research.sequence.gpt import GPT
 from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
+from research.sequence.recurrent_classifier import RecurrentClassifier
 from research.sequence.recurrent_language_model import RecurrentLanguageModel
 from research.sequence.recurrent_translator import RecurrentTranslator
 from research.sequence.sequence_classification import SequenceClassification
@@ -12,6 +14,7 @@ from research.sequence.sequence_to_sequence import SequenceToSequence
 from research.sequence.t5 import T5
 from research.sequence.tcn import TCN
 from research.sequence.transformer import TranslationTransformer
+from research.sequence.transformer_classifier import TransformerClassifier
 from research.sequence.translation_report import TranslationReport
 
 __all__ = [
@@ -19,13 +22,16 @@ __all__ = [
     "GPT",
     "T5",
     "TCN",
+    "BERTClassifier",
     "LanguageModeling",
     "Llama",
+    "RecurrentClassifier",
     "RecurrentLanguageModel",
     "RecurrentTranslator",
     "SequenceClassification",
     "SequenceRegression",
     "SequenceToSequence",
+    "TransformerClassifier",
     "TranslationReport",
     "TranslationTransformer",
 ]

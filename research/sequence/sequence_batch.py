@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from research.engine.objective import Batch, Collections, Params
+from research.engine.objective import Batch, Collections, Params, Variables
 from research.errors import UserError
 
 CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read through
@@ -22,6 +22,18 @@ def sequences_of(batch: Batch) -> tuple[Sequences, Bool[Array, "batch length"] |
     name = "token" if "tokens" in batch else "input"
     mask = batch.get(f"{name}_mask")
     return batch[f"{name}s"], None if mask is None else mask > 0
+
+
+def initialise(model: nn.Module, rng: PRNGKeyArray, batch: Batch) -> Variables:
+    """The model's variables. Raises UserError where the sequences are longer than it takes."""
+    sequences, mask = sequences_of(batch)
+    length = sequences.shape[1]
+    if length > getattr(model, "block_size", length):
+        raise UserError(
+            f"the model has block_size = {model.block_size}: the data's sequences have {length} "
+            "positions; cut them, or let the model take more"
+        )
+    return model.init(rng, sequences, train=False, mask=mask)
 
 
 def outputs_of(

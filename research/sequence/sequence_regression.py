@@ -15,8 +15,8 @@ from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.sequence.sequence_batch import (
     check_tokens,
+    initialise,
     outputs_of,
-    sequences_of,
     training_outputs_of,
 )
 
@@ -47,9 +47,8 @@ class SequenceRegression:
             )
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
-        """The model's variables."""
-        sequences, mask = sequences_of(batch)
-        return self.model.init(rng, sequences, train=False, mask=mask)
+        """The model's variables. Raises UserError where sequences are longer than it takes."""
+        return initialise(self.model, rng, batch)
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a token is none of the model's vocabulary, or a label no finite

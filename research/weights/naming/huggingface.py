@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from research.sequence.bert import BERT
+from research.sequence.bert_classifier import BERTClassifier
 from research.sequence.gpt import GPT
 from research.sequence.llama import Llama
 from research.sequence.t5 import T5
@@ -33,6 +34,8 @@ def entries(model: Any, modules: Modules) -> Entries | None:
             return huggingface_text.llama(model, modules)
         case BERT():
             return huggingface_text.bert(model, modules)
+        case BERTClassifier():
+            return huggingface_text.bert(model.bert.clone(masked_head=False), modules)
         case T5():
             return huggingface_text.t5(model, modules)
         case ResNet():
@@ -55,9 +58,11 @@ def canonical(name: str) -> str:
 _NORMS = {"gamma": "weight", "beta": "bias"}
 
 BESIDES = (
-    # Masks that old files of GPT-2 hold, positions 0, 1, … of BERT, frequencies of Llama.
+    # Masks that old files of GPT-2 hold, positions 0, 1, … of BERT and the heads that only its
+    # pre-training needs, frequencies of Llama.
     r"transformer\.h\.\d+\.attn\.(masked_)?bias",
     r".*\.position_ids",
+    r"cls\..*",
     r".*\.rotary_emb\.inv_freq",
 )
 
