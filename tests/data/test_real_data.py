@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from research.data.sources import Arrays, Idx, JsonLines, SegmentationFolder, Table, Text
+from research.data.sources import Arrays, Idx, LabelledText, SegmentationFolder, Table, Text
 from research.data.tokenizers import Byte, Char, Word
 
 
@@ -66,7 +66,7 @@ def test_penn_treebank(real_data: Path) -> None:
 
 def test_imdb(real_data: Path) -> None:
     folder = need(real_data, "imdb")
-    source = JsonLines("imdb/test.jsonl.xz", "text", Byte(), 64, "label", ("0", "1"))
+    source = LabelledText("imdb/test.jsonl.xz", "text", Byte(), 64, "label", ("0", "1"))
     dataset = source.open(folder)
     assert np.bincount(dataset.arrays["label"]).tolist() == [12_500, 12_500]
 

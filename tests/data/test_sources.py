@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import lzma
 import pickle
 import struct
@@ -24,7 +23,7 @@ from research.data.sources import (
     Digits,
     Idx,
     ImageFolder,
-    JsonLines,
+    LabelledText,
     Table,
     Text,
     Tfds,
@@ -269,56 +268,13 @@ def test_text_that_is_too_short_or_unknown(tmp_path: Path) -> None:
             Text(**{"file": "a.txt", "tokenizer": Byte(), "block_size": 2, **settings})
 
 
-# JsonLines
-
-
-def test_json_lines(tmp_path: Path) -> None:
-    rows = [{"text": "ab", "y": 1}, {"text": "abcdef", "y": 0}, {"text": "a\u2028c", "y": 1}]
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join([*lines, ""]).encode()))
-    tokenizer = Char("_abcdef\u2028")
-    source = JsonLines("a.jsonl.gz", "text", tokenizer, 4, "y", classes=("0", "1"))
-    dataset = source.open(tmp_path)
-    batch = batch_of(dataset, [0, 1, 2])
-    assert batch["tokens"].tolist() == [[1, 2, 0, 0], [1, 2, 3, 4], [1, 7, 3, 0]]
-    assert batch["token_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]
-    assert batch["label"].tolist() == [1, 0, 1]
-    assert {name: array.dtype for name, array in batch.items()} == {
-        "tokens": np.int32,
-        "token_mask": np.float32,
-        "label": np.int32,
-    }
-    check_gather_under_jit(dataset)
-    end = JsonLines("a.jsonl.gz", "text", tokenizer, 4, keep="end").open(tmp_path)
-    assert batch_of(end, [1])["tokens"].tolist() == [[3, 4, 5, 6]]
-    assert "label" not in batch_of(end, [1])
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"text": "a"', "line 2 is not valid JSON"),
-        ('["a"]', "line 2 is list, not a JSON object"),
-        ('{"txt": "a", "y": 0}', "line 2 has no field 'text'; did you mean 'txt'"),
-        ('{"text": 3, "y": 0}', "line 2: field 'text' is 3, not a string"),
-        ('{"text": "z", "y": 0}', "line 2, field 'text': The character 'z' at position 0"),
-        ('{"text": "a"}', "line 2 has no field 'y'"),
-        ('{"text": "a", "y": 2}', "line 2: field 'y' is '2', not one of the classes '0', '1'"),
-    ],
-)
-def test_wrong_json_lines(tmp_path: Path, line: str, message: str) -> None:
-    (tmp_path / "a.jsonl").write_text(f'{{"text": "a", "y": 0}}\n{line}\n')
-    with pytest.raises(UserError, match=f"{tmp_path / 'a.jsonl'}, {message}"):
-        JsonLines("a.jsonl", "text", Char("a"), 4, "y", ("0", "1")).open(tmp_path)
-
-
 def test_changed_tokenizer_file_is_noticed(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large files are kept decoded; a vocabulary that changed must not be hidden by that."""
     monkeypatch.setattr("research.data.cache.CACHE_FROM_BYTES", 0)
     (tmp_path / "a.jsonl").write_text('{"text": "a b"}\n')
-    source = JsonLines("a.jsonl", "text", Word(file="words.txt"), 2)
+    source = LabelledText("a.jsonl", "text", Word(file="words.txt"), 2)
     tokens = []
     for words in ("a\nb\n", "bb\nb\na\n"):
         (tmp_path / "words.txt").write_text(words)
@@ -576,7 +532,7 @@ def test_missing_files_of_every_source(tmp_path: Path) -> None:
         Idx("no.gz"),
         Arrays({"x": "no.npy"}),
         Text("no.txt", Byte(), 4),
-        JsonLines("no.jsonl", "text", Byte(), 4),
+        LabelledText("no.jsonl", "text", Byte(), 4),
         Table("no.csv", ("x",), "y"),
         ImageFolder("no", 4),
         Text("no.txt", Word(file="no.txt"), 4),

@@ -8,6 +8,8 @@ import numpy as np
 from research.data.dataset import Dataset, Source
 from research.errors import UserError
 
+ROWS_A_PIECE = 1000
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -42,15 +44,17 @@ class Classes:
                 f"Classes: {type(self.source).__name__} has no array `label` of one class an "
                 "example"
             )
-        everything = np.arange(whole.size)
-        labels = np.asarray(whole.gather({"label": whole.arrays["label"]}, everything)["label"])
+        # In pieces, for a source's gather makes whole examples.
+        pieces = np.array_split(np.arange(whole.size), whole.size // ROWS_A_PIECE + 1)
+        labels = np.concatenate([whole.gather(whole.arrays, rows)["label"] for rows in pieces])
         generator = np.random.default_rng(self.seed)
         chosen = [self._choose(np.flatnonzero(labels == k), k, generator) for k in self.classes]
         rows = np.concatenate(chosen)
         places = np.repeat(np.arange(len(chosen), dtype=np.int32), [len(part) for part in chosen])
         order = np.argsort(rows)
         arrays = {**whole.gather(whole.arrays, rows[order]), "label": places[order]}
-        return Dataset(len(rows), arrays)
+        lengths = None if whole.lengths is None else whole.lengths[rows[order]]
+        return Dataset(len(rows), arrays, lengths=lengths)
 
     def _choose(self, rows: np.ndarray, label: int, generator: np.random.Generator) -> np.ndarray:
         wanted = self.examples_per_class

@@ -1,0 +1,220 @@
+"""Texts with their classes, or with numbers."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from research.data.cache import decode_once, worth_keeping
+from research.data.dataset import Dataset
+from research.data.files import find
+from research.data.sources.text_rows import Row, read_rows
+from research.data.tokenizers.base import Tokenizer, below, files_of
+from research.errors import UserError
+from research.suggestion import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+ROWS_A_PIECE = 10_000
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """The field `text` of every row as tokens, and the field `label`, if given.
+
+    The file is .jsonl, .csv or .tsv (or .gz, .xz); fields of a table have the names in its first
+    line, or `columns`. A label is the place of its value, as a string, in `classes`, or a number
+    where there are none.
+
+    A text is cut to `max_length` tokens: the first, the last with `keep="end"`, or half of each
+    with "both" (Sun et al., 2019). `start_token` and `end_token` are put around it, by their names
+    in the tokenizer ("[CLS]" and "[SEP]" of BERT). A row without a text that has tokens, or without
+    a label, stops the run, or is left out with `wrong_rows="skip"`. How many were, how many texts
+    were cut and how many tokens are unknown is logged when a file is first read.
+
+    A batch has tokens int32 (N, length), 0 behind a text's end, token_mask float32 (N, length), 1
+    where there is text, and label int32 (N,) of classes, else float32; the length is `max_length`
+    and the tokens around.
+    """
+
+    file: str
+    text: str
+    tokenizer: Tokenizer
+    max_length: int
+    label: str | None = None
+    classes: tuple[str, ...] = ()
+    keep: Literal["start", "end", "both"] = "start"
+    start_token: str | None = None
+    end_token: str | None = None
+    wrong_rows: Literal["stop", "skip"] = "stop"
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        object.__setattr__(self, "columns", tuple(self.columns))
+        if self.max_length < 1:
+            raise UserError(f"LabelledText.max_length must be at least 1; got {self.max_length}.")
+        if self.keep not in ("start", "end", "both"):
+            raise UserError(
+                f"LabelledText.keep must be 'start', 'end' or 'both', not {self.keep!r}."
+            )
+        if self.wrong_rows not in ("stop", "skip"):
+            raise UserError(
+                f"LabelledText.wrong_rows must be 'stop' or 'skip', not {self.wrong_rows!r}."
+            )
+        if self.classes and self.label is None:
+            raise UserError("LabelledText.classes are those of a label: name its field.")
+
+    def open(self, data_dir: Path) -> Dataset:
+        path = find(data_dir, self.file)
+        tokenizer = below(self.tokenizer, data_dir)
+        arrays = decode_once(
+            [path, *files_of(tokenizer)],
+            repr(self),
+            lambda: self._decode(path, tokenizer),
+            worth_keeping([path]),
+        )
+        return Dataset(len(arrays["length"]), arrays, gather_padded, lengths=arrays["length"])
+
+    def texts(self, data_dir: Path) -> list[tuple[str, float]]:
+        """The texts that have tokens as they are written, uncut, with their labels, in their order;
+        a label is 0 where there is none."""
+        examples = self._examples(find(data_dir, self.file), below(self.tokenizer, data_dir))
+        return [(text, label) for text, _, label in examples]
+
+    def _decode(self, path: Path, tokenizer: Any) -> Iterator[dict[str, np.ndarray]]:
+        start, end = (
+            [] if token is None else [tokenizer.token_id(token)]
+            for token in (self.start_token, self.end_token)
+        )
+        room = len(start) + self.max_length + len(end)
+        unknown, counts = _unknown_id(tokenizer), Counter[str]()
+        rows: list[tuple[list[int], float]] = []
+
+        def piece() -> dict[str, np.ndarray]:
+            tokens = np.zeros((len(rows), room), np.min_scalar_type(tokenizer.vocab_size - 1))
+            for row, (ids, _) in zip(tokens, rows, strict=True):
+                row[: len(ids)] = ids
+            arrays = {"tokens": tokens, "length": np.asarray([len(x) for x, _ in rows], np.int32)}
+            if self.label is not None:
+                dtype = np.int32 if self.classes else np.float32
+                arrays["label"] = np.asarray([label for _, label in rows], dtype)
+            return arrays
+
+        for _, ids, label in self._examples(path, tokenizer):
+            counts["texts"] += 1
+            counts["cut"] += len(ids) > self.max_length
+            counts["tokens"] += len(ids)
+            counts["unknown"] += int((ids == unknown).sum())
+            rows.append(([*start, *self._cut(ids), *end], label))
+            if len(rows) == ROWS_A_PIECE:
+                yield piece()
+                rows = []
+        if rows:
+            yield piece()
+        logger.info(
+            "%s: %d of %d texts are longer than max_length = %d tokens and were cut; %.2f %% of "
+            "all tokens are unknown.",
+            path,
+            counts["cut"],
+            counts["texts"],
+            self.max_length,
+            100 * counts["unknown"] / counts["tokens"],
+        )
+
+    def _cut(self, ids: np.ndarray) -> np.ndarray:
+        if len(ids) <= self.max_length:
+            return ids
+        first = {"start": self.max_length, "end": 0, "both": self.max_length // 2}[self.keep]
+        return np.concatenate([ids[:first], ids[len(ids) - self.max_length + first :]])
+
+    def _examples(
+        self, path: Path, tokenizer: Tokenizer
+    ) -> Iterator[tuple[str, np.ndarray, float]]:
+        """The text of every row that is right, its tokens, and its label."""
+        num_found = num_wrong = 0
+        first = ""
+        for number, row in read_rows(path, self.columns):
+            try:
+                text = self._text(row)
+                ids, label = self._encode(tokenizer, text), self._label(row)
+            except UserError as error:
+                num_wrong += 1
+                first = first or f"{path}, line {number}: {error}"
+                if self.wrong_rows == "stop":
+                    raise UserError(first) from error
+            else:
+                num_found += 1
+                yield text, ids, label
+        if not num_found:
+            raise UserError(f"{path} holds no examples. {first}".rstrip())
+        if num_wrong:
+            logger.warning("%d rows were left out. The first: %s", num_wrong, first)
+
+    def _text(self, row: Row) -> str:
+        text = _field(row, self.text)
+        if not isinstance(text, str):
+            raise UserError(f"field {self.text!r} is {text!r}, not a string.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"field {self.text!r} is not UTF-8 text.") from error
+        return text
+
+    def _encode(self, tokenizer: Tokenizer, text: str) -> np.ndarray:
+        try:
+            ids = np.asarray(tokenizer.encode(text))
+        except UserError as error:
+            raise UserError(f"field {self.text!r}: {error}") from error
+        if not len(ids):
+            raise UserError(f"field {self.text!r} is {text!r}, which has no token.")
+        return ids
+
+    def _label(self, row: Row) -> float:
+        if self.label is None:
+            return 0
+        value = str(_field(row, self.label)).strip()
+        if self.classes:
+            if value not in self.classes:
+                raise UserError(
+                    f"field {self.label!r} is {value!r}, not one of the classes "
+                    f"{', '.join(map(repr, self.classes))}."
+                )
+            return self.classes.index(value)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"field {self.label!r} is {value!r}, not a finite number.")
+        return number
+
+
+def gather_padded(arrays: Mapping[str, Any], indices: Int[Any, " batch"]) -> dict[str, Any]:
+    """Rows of padded tokens with the mask that their lengths make."""
+    tokens = arrays["tokens"][indices].astype(np.int32)
+    has_token = np.arange(tokens.shape[1]) < arrays["length"][indices][:, None]
+    batch = {"tokens": tokens, "token_mask": has_token.astype(np.float32)}
+    return batch | ({"label": arrays["label"][indices]} if "label" in arrays else {})
+
+
+def _field(row: Row, name: str) -> Any:
+    if name not in row:
+        raise UserError(f"no field {name!r}{did_you_mean(name, row)}")
+    return row[name]
+
+
+def _unknown_id(tokenizer: Any) -> int:
+    """The id of what stands for words that a tokenizer does not know; -1 for none."""
+    for token in (getattr(tokenizer, "unknown", None), "[UNK]", "<unk>"):
+        try:
+            return tokenizer.token_id(token)
+        except (AttributeError, TypeError, UserError):
+            continue
+    return -1
