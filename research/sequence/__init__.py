@@ -2,6 +2,7 @@
 
 from research.sequence.bert import BERT
 from research.sequence.bert_classifier import BERTClassifier
+from research.sequence.few_shot import FewShotReport
 from research.sequence.gpt import GPT
 from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
@@ -23,6 +24,7 @@ __all__ = [
     "T5",
     "TCN",
     "BERTClassifier",
+    "FewShotReport",
     "LanguageModeling",
     "Llama",
     "RecurrentClassifier",

@@ -3,8 +3,9 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,10 +84,10 @@ class LabelledText:
         return Dataset(len(arrays["length"]), arrays, gather_padded, lengths=arrays["length"])
 
     def texts(self, data_dir: Path) -> list[tuple[str, float]]:
-        """The texts that have tokens as they are written, uncut, with their labels, in their order;
-        a label is 0 where there is none."""
-        examples = self._examples(find(data_dir, self.file), below(self.tokenizer, data_dir))
-        return [(text, label) for text, _, label in examples]
+        """The texts as they are written, whether they have tokens or not, with their labels; a
+        label is 0 where there is none."""
+        examples = self._examples(find(data_dir, self.file), lambda text: text)
+        return [(text, label) for text, label in examples]
 
     def _decode(self, path: Path, tokenizer: Any) -> Iterator[dict[str, np.ndarray]]:
         start, end = (
@@ -107,7 +108,7 @@ class LabelledText:
                 arrays["label"] = np.asarray([label for _, label in rows], dtype)
             return arrays
 
-        for _, ids, label in self._examples(path, tokenizer):
+        for ids, label in self._examples(path, partial(self._encode, tokenizer)):
             counts["texts"] += 1
             counts["cut"] += len(ids) > self.max_length
             counts["tokens"] += len(ids)
@@ -134,16 +135,13 @@ class LabelledText:
         first = {"start": self.max_length, "end": 0, "both": self.max_length // 2}[self.keep]
         return np.concatenate([ids[:first], ids[len(ids) - self.max_length + first :]])
 
-    def _examples(
-        self, path: Path, tokenizer: Tokenizer
-    ) -> Iterator[tuple[str, np.ndarray, float]]:
-        """The text of every row that is right, its tokens, and its label."""
+    def _examples(self, path: Path, read: Callable[[str], Any]) -> Iterator[tuple[Any, float]]:
+        """What is read of the text of every row that is right, and its label."""
         num_found = num_wrong = 0
         first = ""
         for number, row in read_rows(path, self.columns):
             try:
-                text = self._text(row)
-                ids, label = self._encode(tokenizer, text), self._label(row)
+                example = read(self._text(row)), self._label(row)
             except UserError as error:
                 num_wrong += 1
                 first = first or f"{path}, line {number}: {error}"
@@ -151,7 +149,7 @@ class LabelledText:
                     raise UserError(first) from error
             else:
                 num_found += 1
-                yield text, ids, label
+                yield example
         if not num_found:
             raise UserError(f"{path} holds no examples. {first}".rstrip())
         if num_wrong:
