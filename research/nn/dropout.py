@@ -17,17 +17,22 @@ class Dropout(nn.Module):
     """As `flax.linen.Dropout`, also for a traced `rate` in [0, 1).
 
     Srivastava et al. 2014: what is kept is scaled by 1 / (1 - rate). Needs an rng named "dropout"
-    unless it is deterministic or its rate is known to be 0.
+    unless it is deterministic or its rate is known to be 0. Along `broadcast_axes` all elements are
+    kept or dropped together.
     """
 
     rate: float
+    broadcast_axes: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."], deterministic: bool) -> Float[Array, "..."]:
         """Sets each element to 0 with probability `rate`."""
         if deterministic or is_off(self.rate):
             return x
-        return drop(x, self.rate, self.make_rng("dropout"), x.shape)
+        shape = list(x.shape)
+        for axis in self.broadcast_axes:
+            shape[axis] = 1
+        return drop(x, self.rate, self.make_rng("dropout"), tuple(shape))
 
 
 def drop(

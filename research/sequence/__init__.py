@@ -9,6 +9,7 @@ from research.sequence.llama import Llama
 from research.sequence.recurrent_classifier import RecurrentClassifier
 from research.sequence.recurrent_language_model import RecurrentLanguageModel
 from research.sequence.recurrent_translator import RecurrentTranslator
+from research.sequence.regression_report import RegressionReport
 from research.sequence.sequence_classification import SequenceClassification
 from research.sequence.sequence_regression import SequenceRegression
 from research.sequence.sequence_to_sequence import SequenceToSequence
@@ -30,6 +31,7 @@ __all__ = [
     "RecurrentClassifier",
     "RecurrentLanguageModel",
     "RecurrentTranslator",
+    "RegressionReport",
     "SequenceClassification",
     "SequenceRegression",
     "SequenceToSequence",

@@ -16,9 +16,7 @@ class RecurrentClassifier(nn.Module):
 
     `pooling` "last" is the last layer's state behind the last position (behind the first, on the
     way back of `bidirectional` layers), "mean" and "max" are over its outputs. Without a
-    `vocab_size` sequences are of vectors. Dropout is of the embeddings (or vectors), between layers
-    and before the logits. Embeddings are normal(0.1).
-    """
+    `vocab_size` sequences are of XX"""
 
     num_classes: int | None
     hidden_dim: int
@@ -29,6 +27,7 @@ class RecurrentClassifier(nn.Module):
     bidirectional: bool = False
     pooling: Literal["last", "mean", "max"] = "last"
     dropout_rate: float = 0.0
+    token_dropout_rate: float = 0.0
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -52,6 +51,7 @@ class RecurrentClassifier(nn.Module):
                 name="token_embedding",
                 **types,
             )(x)
+        x = Dropout(self.token_dropout_rate, broadcast_axes=(-1,))(x, not train)
         outputs, (last, *_) = Recurrent(
             self.hidden_dim,
             self.cell,

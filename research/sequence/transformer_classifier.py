@@ -19,8 +19,9 @@ class TransformerClassifier(nn.Module):
 
     `pooling` is of the last block's normalised outputs. Without a `vocab_size` sequences are of
     vectors, and a dense layer takes the place of the embeddings. Dropout is of the embeddings with
-    their positions, the residual branches, the attention weights, and before the logits. For
-    `scan_layers` and `remat` see `nn.transformer.Transformer`.
+    their positions, the residual branches, the attention weights, and before the logits;
+    `token_dropout_rate` is of whole embeddings (Dai and Le, 2015). For `scan_layers` and `remat`
+    see `nn.transformer.Transformer`.
     """
 
     num_classes: int | None
@@ -31,6 +32,7 @@ class TransformerClassifier(nn.Module):
     vocab_size: int | None = None
     pooling: Literal["first", "mean", "max"] = "mean"
     dropout_rate: float = 0.1
+    token_dropout_rate: float = 0.0
     dtype: str | None = None
     param_dtype: str = "float32"
     scan_layers: bool = False
@@ -61,6 +63,7 @@ class TransformerClassifier(nn.Module):
                 **types,
             )
             x = embedding(x) * self.embed_dim**0.5
+        x = Dropout(self.token_dropout_rate, broadcast_axes=(-1,))(x, not train)
         positions = sine_embedding(jnp.arange(x.shape[1]), self.embed_dim)
         x = Transformer(
             num_layers=self.num_layers,

@@ -44,6 +44,15 @@ def test_nothing_is_dropped_in_evaluation_or_at_rate_zero():
     np.testing.assert_array_equal(Dropped(0.0).apply({}, X, False), X)
 
 
+def test_elements_along_broadcast_axes_are_dropped_together():
+    x = jnp.ones((50, 40, 8))
+    layer = Dropout(0.25, broadcast_axes=(-1,))
+    out = np.asarray(layer.apply({}, x, False, rngs={"dropout": jax.random.key(0)}))
+    np.testing.assert_array_equal(out, np.repeat(out[..., :1], 8, -1))
+    # Three standard errors of 2000 draws.
+    assert np.mean(out == 0) == pytest.approx(0.25, abs=0.03)
+
+
 def test_gradients_pass_where_elements_are_kept_and_reach_the_rate():
     grad = jax.grad(lambda x: drop(0.5, x=x).sum())(X)
     np.testing.assert_array_equal(grad, np.where(drop(0.5) == 0, 0.0, 2.0))
