@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from research.nn.attention import AttentionImplementation, MultiHeadAttention
 from research.nn.dropout import Dropout, is_off
 from research.nn.mlp import MLP, Activation
+from research.nn.norm import BatchNorm
 from research.nn.stochastic_depth import StochasticDepth
 
 
@@ -20,10 +21,11 @@ class TransformerSettings(nn.Module, kw_only=True):
 
     `norm_first` normalises what enters a branch (pre-norm; Xiong et al., 2020), without it what
     leaves the sum (post-norm, as published). `norm` "rms" has neither mean nor bias (Zhang and
-    Sennrich, 2019). `gated` is of the MLP, and `num_kv_heads`, `head_dim`, `window`,
-    `attention_scale` and `rotary_base` are of `MultiHeadAttention`. `cross_attention` attends to
-    the memory of an encoder, too. `dropout_rate` is of the residual branches. `out_kernel_init`
-    initialises the last kernel of each; GPT-2 has normal(0.02) everywhere but
+    Sennrich, 2019); "batch" normalises each feature over all positions of all examples (Zerveas et
+    al., 2021), masked ones among them. `gated` is of the MLP, and `num_kv_heads`, `head_dim`,
+    `window`, `attention_scale` and `rotary_base` are of `MultiHeadAttention`. `cross_attention`
+    attends to the memory of an encoder, too. `dropout_rate` is of the residual branches.
+    `out_kernel_init` initialises the last kernel of each; GPT-2 has normal(0.02) everywhere but
     normal(0.02 / sqrt(2 * num_layers)) there.
     """
 
@@ -33,7 +35,7 @@ class TransformerSettings(nn.Module, kw_only=True):
     head_dim: int | None = None
     activation: Activation = "gelu_tanh"
     gated: bool = False
-    norm: Literal["layer", "rms"] = "layer"
+    norm: Literal["layer", "rms", "batch"] = "layer"
     norm_first: bool = True
     causal: bool = False
     window: int | None = None
@@ -61,7 +63,7 @@ class TransformerSettings(nn.Module, kw_only=True):
         }
 
     def make_norm(self, name: str) -> nn.Module:
-        """The normalisation of this name."""
+        """The normalisation of this name, for `normalised`."""
         settings: dict[str, Any] = {
             "epsilon": self.epsilon,
             "dtype": self.dtype,
@@ -70,7 +72,14 @@ class TransformerSettings(nn.Module, kw_only=True):
         }
         if self.norm == "rms":
             return nn.RMSNorm(**settings)
+        if self.norm == "batch":
+            return BatchNorm(use_bias=self.use_bias, **settings)
         return nn.LayerNorm(use_bias=self.use_bias, **settings)
+
+
+def normalised(norm: Any, x: Float[Array, "..."], deterministic: bool) -> Float[Array, "..."]:
+    """What a normalisation of `make_norm` gives; that over the batch has running statistics."""
+    return norm(x, deterministic) if isinstance(norm, BatchNorm) else norm(x)
 
 
 class Block(TransformerSettings):
@@ -151,10 +160,10 @@ class Block(TransformerSettings):
         skip = partial(StochasticDepth(stochastic_depth_rate), deterministic=deterministic)
 
         def add(x: Array, branch: Any, name: str) -> Array:
-            norm: Any = self.make_norm(f"{name}_norm")
+            norm = self.make_norm(f"{name}_norm")
             if self.norm_first:
-                return x + skip(dropout(branch(norm(x))))
-            return norm(x + skip(dropout(branch(x))))
+                return x + skip(dropout(branch(normalised(norm, x, deterministic))))
+            return normalised(norm, x + skip(dropout(branch(x))), deterministic)
 
         x = add(x, attend, "attention")
         if self.cross_attention:
@@ -194,14 +203,17 @@ class Transformer(TransformerSettings):
     ) -> Float[Array, "batch length features"]:
         """Applies all blocks and the final norm; arguments as for `Block`."""
         x, _ = self._blocks(x, keep=False, **arguments)
-        return self.last_norm(x) if self.final_norm else x
+        return self._last(x, **arguments)
 
     def layers(
         self, x: Float[Array, "batch length features"], **arguments: Any
     ) -> list[Float[Array, "batch length features"]]:
         """The output of every block, and of the final norm where there is one."""
         x, outputs = self._blocks(x, keep=True, **arguments)
-        return [*outputs, self.last_norm(x)] if self.final_norm else outputs
+        return [*outputs, self._last(x, **arguments)] if self.final_norm else outputs
+
+    def _last(self, x: Array, *, deterministic: bool = True, **_: Any) -> Array:
+        return normalised(self.last_norm, x, deterministic) if self.final_norm else x
 
     @nn.compact
     def _blocks(self, x: Array, keep: bool, **arguments: Any) -> tuple[Array, list[Array]]:
@@ -229,7 +241,7 @@ class Transformer(TransformerSettings):
 
         scan = nn.scan(
             step,
-            variable_axes={"params": 0, "cache": 0, "intermediates": 0},
+            variable_axes={"params": 0, "cache": 0, "intermediates": 0, "batch_stats": 0},
             split_rngs={"params": True, "dropout": True},
             length=self.num_layers,
         )

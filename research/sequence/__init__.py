@@ -2,10 +2,13 @@
 
 from research.sequence.bert import BERT
 from research.sequence.bert_classifier import BERTClassifier
+from research.sequence.dlinear import DLinear
 from research.sequence.few_shot import FewShotReport
+from research.sequence.forecasting import Forecasting
 from research.sequence.gpt import GPT
 from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
+from research.sequence.patchtst import PatchTST
 from research.sequence.recurrent_classifier import RecurrentClassifier
 from research.sequence.recurrent_language_model import RecurrentLanguageModel
 from research.sequence.recurrent_translator import RecurrentTranslator
@@ -25,9 +28,12 @@ __all__ = [
     "T5",
     "TCN",
     "BERTClassifier",
+    "DLinear",
     "FewShotReport",
+    "Forecasting",
     "LanguageModeling",
     "Llama",
+    "PatchTST",
     "RecurrentClassifier",
     "RecurrentLanguageModel",
     "RecurrentTranslator",

@@ -12,3 +12,4 @@ from research.data.sources.table import Table as Table
 from research.data.sources.text import Text as Text
 from research.data.sources.text_pairs import TextPairs as TextPairs
 from research.data.sources.tfds import Tfds as Tfds
+from research.data.sources.time_series import TimeSeries as TimeSeries

@@ -1,7 +1,5 @@
 """Tables: examples that are rows of named columns."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +9,8 @@ import numpy as np
 
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
-from research.data.files import find, read_text
+from research.data.files import find
+from research.data.sources.csv_rows import finite, read_csv
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
@@ -51,10 +50,7 @@ class Table:
         return Dataset(len(arrays["label"]), arrays)
 
     def _decode(self, path: Path) -> Iterator[dict[str, np.ndarray]]:
-        lines = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=self.delimiter)
-        names = tuple(self.columns)
-        if not names:
-            names = tuple(name.strip() for name in next(lines, ()))
+        names, lines = read_csv(path, self.delimiter, self.columns)
         wanted = (*self.features, *self.categories, self.label)
         for name in wanted:
             if name not in names:
@@ -67,15 +63,12 @@ class Table:
         ]
         rows: list[list[float]] = []
         found = False
-        for row in lines:
-            if not any(value.strip() for value in row):
+        for line, row in lines:
+            if not any(row):
                 continue
-            place = f"{path}, line {lines.line_num}"
-            if len(row) != len(names):
-                raise UserError(f"{place} has {len(row)} values for {len(names)} columns.")
             rows.append(
                 [
-                    _number(row[index].strip(), lookup, f"{place}, column {name!r}")
+                    _number(row[index], lookup, f"{path}, line {line}, column {name!r}")
                     for index, lookup, name in zip(places, lookups, wanted, strict=True)
                 ]
             )
@@ -103,10 +96,7 @@ def _number(value: str, lookup: dict[str, int] | None, place: str) -> float:
         if value not in lookup:
             raise UserError(f"{place}: {value!r} is not one of {', '.join(map(repr, lookup))}.")
         return lookup[value]
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = finite(value)
+    if math.isnan(number):
         raise UserError(f"{place}: {value!r} is not a finite number.")
     return number
