@@ -123,7 +123,7 @@ class Forecasting:
             "mae": jnp.abs(forecasts - targets),
         }
         if self.loss_function == "huber":
-            return errors | {"loss": optax.huber_loss(forecasts, targets, self.huber_delta)}
+            return errors | {"loss": optax.huber_loss(forecasts, targets, delta=self.huber_delta)}
         return errors | {"loss": errors[self.loss_function]}
 
     @cached_property

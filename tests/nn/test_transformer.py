@@ -53,6 +53,34 @@ def test_scan_and_remat_change_nothing(plain, scan_layers, remat):
     )
 
 
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_batch_norm_has_statistics_in_every_layer(scan_layers):
+    """Those of the batch in training, which move the running ones that evaluation takes."""
+    x = 10 * normal(0, 4, 5, 8) + 3
+    model = Transformer(**TINY, norm="batch", norm_first=False, scan_layers=scan_layers, remat=True)
+    rngs = {"dropout": jax.random.key(0)}
+    variables = random_variables(model.init, x)
+    layers = {"blocks"} if scan_layers else {"block_0", "block_1", "block_2"}
+    assert set(variables["batch_stats"]) == {*layers, "norm"}
+
+    @jax.jit
+    def train(variables):
+        return model.apply(variables, x, deterministic=False, mutable=["batch_stats"], rngs=rngs)
+
+    y, moved = train(variables)
+    norm = variables["params"]["norm"]
+    np.testing.assert_allclose(y.mean((0, 1)), norm["bias"], atol=1e-4)
+    np.testing.assert_allclose(y.std((0, 1)), norm["scale"], rtol=1e-3)
+    for leaf, before in zip(
+        jax.tree.leaves(moved["batch_stats"]),
+        jax.tree.leaves(variables["batch_stats"]),
+        strict=True,
+    ):
+        assert (leaf != before).all()
+    first = model.apply({**variables, **moved}, x[:1])
+    np.testing.assert_allclose(first, model.apply({**variables, **moved}, x)[:1], rtol=1e-4)
+
+
 def test_scanned_layers_start_different_and_drop_different():
     x = jnp.broadcast_to(normal(0, 1, 1, 8), (1, 4, 8))
     model = Transformer(**TINY, scan_layers=True, remat=True, dropout_rate=0.5)

@@ -13,6 +13,7 @@ from research.sequence import (
     T5,
     TCN,
     Llama,
+    PatchTST,
     RecurrentLanguageModel,
     RecurrentTranslator,
     TranslationTransformer,
@@ -86,6 +87,14 @@ def test_the_transformer_without_embeddings():
     features = jnp.zeros((1, 2, 512))
     published = load_counts()["nn.Transformer base 6+6 512/2048 (no emb)"]
     assert count(model, features, features) == published
+
+
+def test_patches_without_the_head():
+    """What is counted forecasts from the mean of 41 patches; the paper's model from all of 42."""
+    model = PatchTST(96, pad_end=False, num_heads=4, embed_dim=16, mlp_dim=128)
+    published = load_counts()["PatchTST/42 ETTh1 336->96"]
+    head, own_head = (16 + 1) * 96, (41 * 16 + 1) * 96
+    assert count(model, jnp.zeros((1, 336, 7))) - own_head == published - head
 
 
 @pytest.mark.parametrize(
