@@ -27,6 +27,23 @@ TRANSLATION = {
 }
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
+# By set, the rows to be forecast of the 320 that there are.
+FORECASTS = {
+    f"{place}.source.{name}": value
+    for place, (start, stop) in {
+        "data": (0, 200),
+        "evaluations.validation": (200, 260),
+        "evaluations.test": (260, 320),
+    }.items()
+    for name, value in {
+        "input_length": 32,
+        "horizon": 8,
+        "start": start,
+        "stop": stop,
+        "normalize_by": (0, 200),
+    }.items()
+} | {"objective.model.horizon": 8, "steps_per_call": 4}
+
 SMALL_RESNET = {"objective.model.depth": 8, "objective.model.channels": 4}
 SMALL_CONVNET = {"objective.model.channels": (4, 8)}
 FEW = {"data.source.examples_per_class": 4}
@@ -63,8 +80,16 @@ SHRUNK = {
         "data.batch_size": 2,
         "data.transforms.2.size": (16, 16),
     },
+    "sequence/dlinear_etth1.py": FORECASTS,
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},
+    "sequence/patchtst_etth1.py": FORECASTS
+    | {
+        "objective.model.num_layers": 1,
+        "objective.model.num_heads": 2,
+        "objective.model.embed_dim": 8,
+        "objective.model.mlp_dim": 16,
+    },
     "sequence/t5_multi30k.py": TRANSLATION | {"objective.model.head_dim": 8},
     "sequence/transformer_multi30k.py": TRANSLATION,
     "sequence/transformer_multi30k.py:gru": {
@@ -97,7 +122,11 @@ SHRUNK = {
 }
 """Overrides by config file, with its variant."""
 
-SAME_BUT_DEEPER = tuple(f"vision/resnet_cifar10.py:{depth}" for depth in (32, 44, 56, 110))
+SAME_BUT_DEEPER = (
+    *(f"vision/resnet_cifar10.py:{depth}" for depth in (32, 44, 56, 110)),
+    *(f"sequence/dlinear_etth1.py:{horizon}" for horizon in (192, 336, 720)),
+    *(f"sequence/patchtst_etth1.py:{horizon}" for horizon in (192, 336, 720)),
+)
 """Variants that differ from one of SHRUNK in a number."""
 
 BUILT_ON = ("vision/transfer_cifar10.py:pretrain",)

@@ -16,8 +16,8 @@ WORDS = "To be, or not to be: that is the question. ROMEO: O, she doth teach the
 
 def write_small_data(folder: Path) -> Path:
     """Writes `mnist/` (512 + 128 digits of 28×28), `cifar10/` (5 · 64 + 64 digits of 32×32 in
-    colour), `tinyshakespeare/`, `multi30k/`, `tfds/imagenet2012/` and `isbi2012_em/` (30 slices of
-    32×32); returns the folder."""
+    colour), `tinyshakespeare/`, `multi30k/`, `ett/` (320 hours of 7 columns),
+    `tfds/imagenet2012/` and `isbi2012_em/` (30 slices of 32×32); returns the folder."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -43,6 +43,7 @@ def write_small_data(folder: Path) -> Path:
     text = " ".join(words[i] for i in generator.integers(len(words), size=3000))
     (folder / "tinyshakespeare").mkdir()
     (folder / "tinyshakespeare" / "input.txt").write_text(text)
+    _write_ett(folder / "ett")
     (folder / "isbi2012_em").mkdir()
     with zipfile.ZipFile(folder / "isbi2012_em" / "train.zip", "w") as archive:
         for i in range(30):
@@ -69,6 +70,19 @@ def write_translations(folder: Path) -> None:
             ]
             text = "\n".join(lines) + "\n"
             (folder / f"{split}.{language}.gz").write_bytes(gzip.compress(text.encode(), 1))
+
+
+def _write_ett(folder: Path) -> None:
+    """ETTh1.csv with a daily wave of each column's own height and noise."""
+    generator = np.random.default_rng(0)
+    hours, columns = np.mgrid[:320, :7]
+    values = (columns + 1) * np.sin(hours * 2 * np.pi / 24) + generator.normal(size=hours.shape)
+    lines = ["date,HUFL,HULL,MUFL,MULL,LUFL,LULL,OT"]
+    for hour, row in enumerate(values):
+        date = f"2016-07-{hour // 24 + 1:02d} {hour % 24:02d}:00:00"
+        lines.append(",".join([date, *(f"{value:.6f}" for value in row)]))
+    folder.mkdir()
+    (folder / "ETTh1.csv").write_text("\n".join(lines) + "\n")
 
 
 def _membranes(generator: np.random.Generator) -> np.ndarray:

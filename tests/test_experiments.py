@@ -11,6 +11,7 @@ import pytest
 from research import evaluate, generate, preview
 from research.engine import config as configs
 from research.engine import cost, prepare
+from research.engine.objective import HasGenerate
 from research.vision import convnext, efficientnet, mobilenet, mobilenet_v3, resnet, vgg, vit
 from tests import golden, processes, shared
 from tests.random_variables import random_arrays
@@ -59,7 +60,7 @@ def test_config_runs(config, tmp_path, shared_dir, capsys):
     assert again == pytest.approx(result["metrics"], rel=1e-5)
 
     output = tmp_path / "samples"
-    if config.startswith(("sequence", "generative")):
+    if issubclass(experiment.objective.constructor, HasGenerate):
         assert generate.run([f"--workdir={workdir}", f"--output={output}"]) == 0
         assert list(output.iterdir())
     if config == "sequence/gpt_shakespeare.py":

@@ -84,10 +84,10 @@ class Forecasting:
     def forecasts(
         self, params: Params, collections: Collections, batch: Batch
     ) -> Float[Array, "batch horizon channels"]:
-        """The model's output in evaluation mode."""
-        return jnp.asarray(
-            self.model.apply({"params": params, **collections}, batch["inputs"], train=False)
-        )
+        """The model's output in evaluation mode, in float32."""
+        variables = {"params": params, **collections}
+        forecasts: Any = self.model.apply(variables, batch["inputs"], train=False)
+        return forecasts.astype(jnp.float32)
 
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

@@ -27,6 +27,7 @@ from research.data.sources import (
     Table,
     Text,
     Tfds,
+    TimeSeries,
 )
 from research.data.tokenizers import Byte, Char, Word
 from research.errors import UserError
@@ -536,6 +537,7 @@ def test_missing_files_of_every_source(tmp_path: Path) -> None:
         Table("no.csv", ("x",), "y"),
         ImageFolder("no", 4),
         Text("no.txt", Word(file="no.txt"), 4),
+        TimeSeries("no.csv", 2, 1),
     ]
     for source in sources:
         assert isinstance(source, Source)
