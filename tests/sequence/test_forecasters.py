@@ -1,5 +1,7 @@
 """Models that forecast: by hand, and what they must not depend on."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,8 +79,8 @@ def test_forecasts_shift_and_scale_with_their_inputs(patchtst):
     assert forecast.shape == (2, 5, 3)
     moved = apply(variables, SERIES * scale + shift)
     np.testing.assert_allclose(moved, forecast * scale + shift, rtol=1e-3, atol=1e-3)
-    plain = PatchTST(**TINY, instance_norm=False)
-    assert not np.allclose(plain.apply(variables, SERIES + 3), plain.apply(variables, SERIES) + 3)
+    plain = jax.jit(PatchTST(**TINY, instance_norm=False).apply)
+    assert not np.allclose(plain(variables, SERIES + 3), plain(variables, SERIES) + 3)
 
 
 def test_a_channel_sees_no_other(patchtst):
@@ -90,6 +92,22 @@ def test_a_channel_sees_no_other(patchtst):
     np.testing.assert_allclose(alone, forecast[..., 2:], rtol=1e-4, atol=1e-4)
 
 
+def test_without_layers_patches_go_straight_to_the_head():
+    model = PatchTST(**TINY | {"num_layers": 0})
+    variables = random_variables(model.init, SERIES)
+    params = jax.tree.map(np.asarray, variables["params"])
+    series = np.asarray(SERIES).swapaxes(1, 2)
+    mean, std = series.mean(-1, keepdims=True), np.sqrt(series.var(-1, keepdims=True) + 1e-5)
+    padded = np.pad((series - mean) / std, ((0, 0), (0, 0), (0, 8)), mode="edge")
+    patches = np.stack([padded[..., i : i + 16] for i in (0, 8, 16, 24, 32)], 2)
+    embed, head = params["patch_embed"], params["head"]
+    tokens = patches @ embed["kernel"] + embed["bias"] + params["positions"]
+    forecast = tokens.reshape(2, 3, -1) @ head["kernel"] + head["bias"]
+    expected = (forecast * std + mean).swapaxes(1, 2)
+    got = jax.jit(model.apply)(variables, SERIES)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_patches_reach_the_last_step_and_one_repeats_it():
     """Of 40 steps, patches of 16 begin at 0, 8, 16 and 24, and padded at 32."""
     for pad_end, num_patches in ((True, 5), (False, 4)):
@@ -99,19 +117,21 @@ def test_patches_reach_the_last_step_and_one_repeats_it():
     # 13 steps more than whole patches: without padding the last are not looked at.
     model = PatchTST(**TINY, stride=14, pad_end=False, instance_norm=False)
     variables = random_variables(model.init, SERIES)
-    gradient = jax.grad(lambda x: model.apply(variables, x).sum())(SERIES)
+    gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x).sum()))(SERIES)
     assert (gradient[:, :30] != 0).any(-1).all()
     assert not gradient[:, 30:].any()
 
 
 def test_batch_norm_learns_its_statistics_in_training_only(patchtst):
     model, variables, _ = patchtst
-    before = variables["batch_stats"]
-    _, same = model.apply(variables, SERIES, mutable=["batch_stats"])
-    jax.tree.map(np.testing.assert_array_equal, same["batch_stats"], before)
-    _, moved = model.apply(
-        variables, SERIES, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+    before, rngs = variables["batch_stats"], {"dropout": jax.random.key(0)}
+    evaluate, train = (
+        jax.jit(partial(model.apply, train=train, mutable=["batch_stats"], rngs=rngs))
+        for train in (False, True)
     )
+    _, same = evaluate(variables, SERIES)
+    jax.tree.map(np.testing.assert_array_equal, same["batch_stats"], before)
+    _, moved = train(variables, SERIES)
     changed = jax.tree.map(lambda a, b: bool((a != b).all()), moved["batch_stats"], before)
     assert len(jax.tree.leaves(changed)) == 8
     assert all(jax.tree.leaves(changed))
@@ -128,12 +148,13 @@ def test_an_affine_of_each_channel_is_undone():
     model = PatchTST(**TINY, affine=True)
     variables = random_variables(model.init, SERIES)
     shifted = {**variables["params"], "bias": variables["params"]["bias"] + 1.0}
-    forecast = model.apply(variables, SERIES)
+    apply = jax.jit(model.apply)
     assert variables["params"]["scale"].shape == (3,)
-    assert not np.allclose(model.apply({**variables, "params": shifted}, SERIES), forecast)
+    moved = apply({**variables, "params": shifted}, SERIES)
+    assert not np.allclose(moved, apply(variables, SERIES))
     # A layer that forecasts nothing leaves, of the bias, nothing but what is taken off.
     silent = {**variables["params"], "head": jax.tree.map(jnp.zeros_like, shifted["head"])}
-    got = model.apply({**variables, "params": silent}, SERIES)
+    got = apply({**variables, "params": silent}, SERIES)
     std = np.sqrt(SERIES.var(1, keepdims=True) + 1e-5)
     expected = SERIES.mean(1, keepdims=True) - std * silent["bias"] / silent["scale"]
     np.testing.assert_allclose(got, jnp.broadcast_to(expected, got.shape), rtol=1e-4, atol=1e-4)
