@@ -154,7 +154,7 @@ def test_files_that_do_not_fit(tmp_path):
         series(stop=21).open(tmp_path)
     with pytest.raises(UserError, match=r"normalize_by: .*series.csv has 20 rows"):
         series(normalize_by=(0, 30)).open(tmp_path)
-    constant = np.where(np.arange(20)[:, None] < 9, 5.0, VALUES)
+    constant = np.where(np.arange(20)[:, None] < 9, 0.1, VALUES)
     write(tmp_path, np.stack([VALUES[:, 0], constant[:, 1]], 1))
     with pytest.raises(UserError, match="column 'temperature' has no two different values"):
         series(normalize_by=(0, 9)).open(tmp_path)

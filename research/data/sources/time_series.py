@@ -141,15 +141,16 @@ class TimeSeries:
         training: Float[np.ndarray, "training_rows columns"],
         path: Path,
     ) -> Float[np.ndarray, "rows columns"]:
-        mean, std = np.nanmean(training, 0), np.nanstd(training, 0)
-        for place in np.flatnonzero(~(std > 0)).tolist():
+        # Not by the deviation: that of equal numbers need not be 0.
+        varies = np.nanmax(training, 0) > np.nanmin(training, 0)
+        for place in np.flatnonzero(~varies).tolist():
             name = self._columns(path, read_csv(path, self.delimiter)[0])[place]
             raise UserError(
                 f"{path}: column {name!r} has no two different values in the rows of "
                 f"TimeSeries.normalize_by = {self.normalize_by}; leave it out of "
                 "TimeSeries.columns."
             )
-        return (series - mean) / std
+        return (series - np.nanmean(training, 0)) / np.nanstd(training, 0)
 
 
 @dataclass(frozen=True)
