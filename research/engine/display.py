@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 Pixels = np.ndarray | jax.Array
 
@@ -83,5 +83,21 @@ class Text:
     texts: Sequence[str]
 
 
-Display = Images | Scatter | ConfusionMatrix | Curves | Heatmaps | Text
+@dataclass(frozen=True)
+class Music:
+    """Which of a piano's 88 keys, A0 first, sound in each frame."""
+
+    roll: Bool[np.ndarray, "frames 88"]
+    seconds_per_frame: float = 0.5
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A waveform of one channel with values in [-1, 1]; `sample_rate` in Hz."""
+
+    samples: Float[np.ndarray, " samples"]
+    sample_rate: int
+
+
+Display = Images | Scatter | ConfusionMatrix | Curves | Heatmaps | Text | Music | Sound
 Displays = Mapping[str, Display]

@@ -1,4 +1,4 @@
-"""A run's folder: its config, versions, metrics, TensorBoard events, pictures and result.
+"""A run's folder: its config, versions, metrics, TensorBoard events, pictures, sounds and result.
 
 `metrics.jsonl` is the truth and holds nothing but what config and seed determine, so that two
 equal runs write equal bytes; what the clock says goes to `timing.jsonl`.
@@ -10,7 +10,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from research.engine.display import Displays, Text
+from research.engine.display import Display, Displays, Music, Sound, Text
 from research.engine.draw import save_displays
 from research.engine.environment import environment
 from research.engine.files import (
@@ -24,6 +24,7 @@ from research.engine.files import (
 from research.engine.tensorboard import Events
 
 METRICS, TIMING, RESULT = "metrics.jsonl", "timing.jsonl", "result.json"
+_FOLDERS = {Text: "texts", Music: "sounds", Sound: "sounds"}
 
 
 @final
@@ -71,16 +72,15 @@ class Record:
         self._append_row(self._timing, step, values, tag_prefix="timing/")
 
     def displays(self, step: int, displays: Displays) -> None:
-        """Saves pictures to `images/` and texts to `texts/`, named with their step."""
+        """Saves pictures to `images/`, texts to `texts/`, music and sound to `sounds/`, named with
+        their step."""
         if not self._enabled:
             return
         for name, display in displays.items():
-            folder = "texts" if isinstance(display, Text) else "images"
-            (path,) = save_displays(self._workdir / folder, {name: display}, f"_{step:08d}")
-            if self._events is not None and isinstance(display, Text):
-                self._events.text(step, name, path.read_bytes().decode())
-            elif self._events is not None:
-                self._events.image(step, name, path.read_bytes())
+            folder = self._workdir / _FOLDERS.get(type(display), "images")
+            (path,) = save_displays(folder, {name: display}, f"_{step:08d}")
+            if self._events is not None:
+                _add(self._events, step, name, display, path.read_bytes())
 
     def result(self, values: Mapping[str, Any]) -> None:
         """Writes `result.json`: the numbers that the run ends with."""
@@ -130,6 +130,19 @@ class Record:
         file.append(encode_json({"step": int(step), **numbers}).encode() + b"\n")
         if self._events is not None:
             self._events.scalars(step, {tag_prefix + name: x for name, x in numbers.items()})
+
+
+def _add(events: Events, step: int, name: str, display: Display, content: bytes) -> None:
+    """Shows a saved display in TensorBoard, which plays no MIDI."""
+    match display:
+        case Text():
+            events.text(step, name, content.decode())
+        case Sound():
+            events.sound(step, name, content, display.sample_rate)
+        case Music():
+            pass
+        case _:
+            events.image(step, name, content)
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:

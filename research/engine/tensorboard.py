@@ -47,6 +47,18 @@ class Events:
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
         self._append(step, Summary(value=[Summary.Value(tag=name, image=image)]))
 
+    def sound(self, step: int, name: str, wav: bytes, sample_rate: int) -> None:
+        """Appends a sound of one channel, given as a WAV file's bytes."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        sound = Summary.Audio(
+            sample_rate=sample_rate,
+            num_channels=1,
+            encoded_audio_string=wav,
+            content_type="audio/wav",
+        )
+        self._append(step, Summary(value=[Summary.Value(tag=name, audio=sound)]))
+
     def text(self, step: int, name: str, text: str) -> None:
         """Appends a text, which is shown as it is."""
         from tensorboardX.summary import text as summary

@@ -9,8 +9,10 @@ from research.sequence.gpt import GPT
 from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
 from research.sequence.patchtst import PatchTST
+from research.sequence.polyphonic_music import PolyphonicMusic
 from research.sequence.recurrent_classifier import RecurrentClassifier
 from research.sequence.recurrent_language_model import RecurrentLanguageModel
+from research.sequence.recurrent_network import RecurrentNetwork
 from research.sequence.recurrent_translator import RecurrentTranslator
 from research.sequence.regression_report import RegressionReport
 from research.sequence.sequence_classification import SequenceClassification
@@ -34,8 +36,10 @@ __all__ = [
     "LanguageModeling",
     "Llama",
     "PatchTST",
+    "PolyphonicMusic",
     "RecurrentClassifier",
     "RecurrentLanguageModel",
+    "RecurrentNetwork",
     "RecurrentTranslator",
     "RegressionReport",
     "SequenceClassification",

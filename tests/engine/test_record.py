@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from research.engine.display import Images, Scatter, Text
+from research.engine.display import Images, Music, Scatter, Sound, Text
 from research.engine.files import read_json, read_rows
 from research.engine.record import Record, read_metrics
 from research.errors import UserError
@@ -164,6 +164,8 @@ def test_displays_become_files_and_events(tmp_path):
                 "test/digits": Images(jnp.asarray(grid)),
                 "codes": Scatter(points, np.arange(50) % 3, ("z0", "z1")),
                 "samples": Text(["first\nline", "größer → \ud800"]),
+                "chorale": Music(np.eye(4, 88, dtype=bool)),
+                "voice": Sound(np.zeros(100), 8000),
             },
         )
 
@@ -178,6 +180,11 @@ def test_displays_become_files_and_events(tmp_path):
     assert image.encoded_image_string == (
         (tmp_path / "images/test_digits_00000012.png").read_bytes()
     )
+    sound = by_tag["voice"].audio
+    assert (sound.sample_rate, sound.content_type) == (8000, "audio/wav")
+    assert sound.encoded_audio_string == (tmp_path / "sounds/voice_00000012.wav").read_bytes()
+    assert (tmp_path / "sounds/chorale_00000012.mid").read_bytes().startswith(b"MThd")
+    assert "chorale" not in by_tag, "TensorBoard plays no MIDI"
     assert by_tag["samples/text_summary"].tensor.string_val[0].decode().startswith("    first\n")
 
 
