@@ -16,6 +16,7 @@ from research.sequence.recurrent_network import RecurrentNetwork
 from research.sequence.recurrent_translator import RecurrentTranslator
 from research.sequence.regression_report import RegressionReport
 from research.sequence.sequence_classification import SequenceClassification
+from research.sequence.sequence_labeling import SequenceLabeling
 from research.sequence.sequence_regression import SequenceRegression
 from research.sequence.sequence_to_sequence import SequenceToSequence
 from research.sequence.t5 import T5
@@ -43,6 +44,7 @@ __all__ = [
     "RecurrentTranslator",
     "RegressionReport",
     "SequenceClassification",
+    "SequenceLabeling",
     "SequenceRegression",
     "SequenceToSequence",
     "TransformerClassifier",

@@ -1,7 +1,9 @@
 """Where data comes from; each source is a frozen dataclass of plain settings."""
 
+from research.data.sources.adding_problem import AddingProblem as AddingProblem
 from research.data.sources.arrays import Arrays as Arrays
 from research.data.sources.classes import Classes as Classes
+from research.data.sources.copy_memory import CopyMemory as CopyMemory
 from research.data.sources.digits import Digits as Digits
 from research.data.sources.idx import Idx as Idx
 from research.data.sources.image_folder import ImageFolder as ImageFolder

@@ -32,7 +32,7 @@ class PianoRolls:
     def open(self, data_dir: Path) -> Dataset:
         path = find(data_dir, self.file)
         arrays = decode_once([path], repr(self), lambda: self._decode(path), worth_keeping([path]))
-        return Dataset(len(arrays["length"]), arrays, gather_rolls)
+        return Dataset(len(arrays["length"]), arrays, gather_rolls, lengths=arrays["length"])
 
     def _decode(self, path: Path) -> Iterator[dict[str, np.ndarray]]:
         try:
