@@ -52,6 +52,7 @@ def write_small_data(folder: Path) -> Path:
             archive.writestr(f"image/{i}.png", _png(slice_.astype(np.uint8)))
             archive.writestr(f"label/{i}.png", _png(mask))
     write_translations(folder / "multi30k")
+    write_chorales(folder / "jsb_chorales")
     write_imagenet(folder / "tfds")
     return folder
 
@@ -83,6 +84,21 @@ def _write_ett(folder: Path) -> None:
         lines.append(",".join([date, *(f"{value:.6f}" for value in row)]))
     folder.mkdir()
     (folder / "ETTh1.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_chorales(folder: Path) -> None:
+    """20 pieces a split of 5 to 40 frames, each a chord or silence."""
+    generator = np.random.default_rng(0)
+    chords = ([], [48, 64, 67, 72], [53, 65, 69, 72], [55, 62, 67, 71])
+    pieces = {
+        split: [
+            [chords[i] for i in generator.integers(0, 4, generator.integers(5, 41))]
+            for _ in range(20)
+        ]
+        for split in ("train", "valid", "test")
+    }
+    folder.mkdir()
+    (folder / "jsb-chorales-quarter.json").write_text(json.dumps(pieces))
 
 
 def _membranes(generator: np.random.Generator) -> np.ndarray:

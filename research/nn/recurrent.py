@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
-from flax.typing import Dtype
+from flax.typing import Dtype, Initializer
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
@@ -29,6 +29,10 @@ class Recurrent(nn.Module):
     hidden_dim), `layer_l/hidden_kernel`, `layer_l/input_bias`, `layer_l/hidden_bias`, gates in the
     order i, f, g, o or r, z, n; the way back is `layer_l_reverse`. All are uniform in
     ±`init_scale`, by default 1 / √hidden_dim. Dropout is between layers, not in time.
+
+    With a `memory_span` units remember for up to so many steps at first: hidden biases of the gates
+    that keep the state are log U(1, memory_span - 1), and those of an LSTM's input gates the
+    negative of that (Tallec and Ollivier, 2018).
     """
 
     hidden_dim: int
@@ -37,6 +41,7 @@ class Recurrent(nn.Module):
     bidirectional: bool = False
     dropout_rate: float = 0.0
     init_scale: float | None = None
+    memory_span: int | None = None
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
@@ -56,10 +61,16 @@ class Recurrent(nn.Module):
         as it is. Both ways are side by side in the outputs, and one after the other in the state,
         (num_layers · directions, batch, hidden_dim).
 
-        Raises ValueError for another `cell`, and for a state of another shape.
+        Raises ValueError for another `cell`, for a state of another shape, and for a `memory_span`
+        of a cell without gates or below 3.
         """
         if self.cell not in _CELLS:
             raise ValueError(f"cell must be one of {list(_CELLS)}, got {self.cell!r}")
+        if self.memory_span is not None and (self.cell == "rnn" or self.memory_span < 3):
+            raise ValueError(
+                f"memory_span={self.memory_span} of {self.cell!r}: must be at least 3, of a cell "
+                "with gates"
+            )
         directions = ("", "_reverse") if self.bidirectional else ("",)
         num_states = self.num_layers * len(directions)
         if state is not None:
@@ -75,6 +86,7 @@ class Recurrent(nn.Module):
                     self.cell,
                     reverse=bool(direction),
                     init_scale=self.init_scale,
+                    memory_span=self.memory_span,
                     dtype=self.dtype,
                     param_dtype=self.param_dtype,
                     name=f"layer_{layer}{direction}",
@@ -103,6 +115,7 @@ class RecurrentLayer(nn.Module):
     cell: Cell = "lstm"
     reverse: bool = False
     init_scale: float | None = None
+    memory_span: int | None = None
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
@@ -116,13 +129,15 @@ class RecurrentLayer(nn.Module):
         """The hidden state at each position and the state after the last."""
         num_gates, step = _CELLS[self.cell]
         scale = self.hidden_dim**-0.5 if self.init_scale is None else self.init_scale
-        init = symmetric_uniform(scale)
+        init = bias_init = symmetric_uniform(scale)
+        if self.memory_span is not None:
+            bias_init = _remembering(self.cell, self.memory_span, init)
         columns = num_gates * self.hidden_dim
         kernel, bias, hidden_kernel, hidden_bias = (
             self.param("input_kernel", init, (x.shape[-1], columns), self.param_dtype),
             self.param("input_bias", init, (columns,), self.param_dtype),
             self.param("hidden_kernel", init, (self.hidden_dim, columns), self.param_dtype),
-            self.param("hidden_bias", init, (columns,), self.param_dtype),
+            self.param("hidden_bias", bias_init, (columns,), self.param_dtype),
         )
         x, kernel, bias, hidden_kernel, hidden_bias = promote_dtype(
             x, kernel, bias, hidden_kernel, hidden_bias, dtype=self.dtype
@@ -149,6 +164,21 @@ class RecurrentLayer(nn.Module):
 
         end, outputs = lax.scan(advance, start, (inputs, inside), reverse=self.reverse)
         return outputs.swapaxes(0, 1), end
+
+
+def _remembering(cell: Cell, memory_span: int, init: Initializer) -> Initializer:
+    """Biases whose gates keep the state for up to so many steps; the others by `init`."""
+    num_gates, _ = _CELLS[cell]
+
+    def biases(rng: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
+        parts = jnp.split(jnp.asarray(init(rng, shape, dtype)), num_gates)
+        kept = jnp.log(jax.random.uniform(rng, parts[1].shape, dtype, 1.0, memory_span - 1.0))
+        parts[1] = kept  # an LSTM's forget gate, a GRU's update gate
+        if cell == "lstm":
+            parts[0] = -kept
+        return jnp.concatenate(parts)
+
+    return biases
 
 
 Product = Callable[[Array], Array]

@@ -16,7 +16,10 @@ class RecurrentClassifier(nn.Module):
 
     `pooling` "last" is the last layer's state behind the last position (behind the first, on the
     way back of `bidirectional` layers), "mean" and "max" are over its outputs. Without a
-    `vocab_size` sequences are of XX"""
+    `vocab_size` sequences are of vectors. Dropout is of the embeddings (or vectors), between layers
+    and before the logits, `token_dropout_rate` of whole embeddings. Embeddings are normal(0.1). For
+    `memory_span` see `nn.recurrent.Recurrent`.
+    """
 
     num_classes: int | None
     hidden_dim: int
@@ -28,6 +31,7 @@ class RecurrentClassifier(nn.Module):
     pooling: Literal["last", "mean", "max"] = "last"
     dropout_rate: float = 0.0
     token_dropout_rate: float = 0.0
+    memory_span: int | None = None
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -58,6 +62,7 @@ class RecurrentClassifier(nn.Module):
             self.num_layers,
             self.bidirectional,
             self.dropout_rate,
+            memory_span=self.memory_span,
             name="recurrent",
             **types,
         )(dropout(x, not train), mask, deterministic=not train)

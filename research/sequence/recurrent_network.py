@@ -11,6 +11,7 @@ class RecurrentNetwork(nn.Module):
     """Recurrent layers, and a dense layer of `out_features` on each position, None for none.
 
     Dropout is between layers and before the dense layer, `input_dropout_rate` of the inputs.
+    For `memory_span` see `nn.recurrent.Recurrent`.
     """
 
     hidden_dim: int
@@ -19,6 +20,7 @@ class RecurrentNetwork(nn.Module):
     out_features: int | None = None
     dropout_rate: float = 0.0
     input_dropout_rate: float = 0.0
+    memory_span: int | None = None
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -33,6 +35,7 @@ class RecurrentNetwork(nn.Module):
             self.cell,
             self.num_layers,
             dropout_rate=self.dropout_rate,
+            memory_span=self.memory_span,
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name="recurrent",

@@ -1,8 +1,7 @@
 """A class for every step of a sequence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from research.engine.display import Displays, Heatmap, Heatmaps
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
-from research.sequence.gradient_by_time import gradient_curves, gradient_norms
+from research.sequence.gradient_by_time import gradient_by_time
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,23 @@ class SequenceLabeling:
     ) -> Displays:
         """The first example's probabilities beside its targets; and the norm of the gradient of the
         last step's loss with respect to the input of each, now and with the initial parameters."""
-        start = self._compiled_init(rng, {"inputs": jnp.asarray(batch["inputs"])})["params"]
-        norms = {
-            "initial": self._compiled_norms(start, collections, batch),
-            "trained": self._compiled_norms(params, collections, batch),
-        }
-        logits = self._compiled_logits(params, collections, jnp.asarray(batch["inputs"][:1]))[0]
-        targets = np.eye(logits.shape[-1])[np.asarray(batch["targets"][0])]
+        inputs, targets = jnp.asarray(batch["inputs"]), jnp.asarray(batch["targets"])
+
+        def last_losses(params: Params, inputs: Array) -> Array:
+            logits = self.logits(params, collections, inputs)
+            return cross_entropy(logits[:, -1], targets[:, -1])
+
+        initial = jax.jit(self.init)(rng, {"inputs": inputs})["params"]
+        logits = self.logits(params, collections, inputs[:1])[0]
         maps = [
-            Heatmap(targets.T, title="target"),
+            Heatmap(np.eye(logits.shape[-1])[np.asarray(targets[0])].T, title="target"),
             Heatmap(np.asarray(jax.nn.softmax(logits)).T, title="prediction"),
         ]
         return {
             "prediction": Heatmaps(maps, ("step", "class"), "probability"),
-            "gradient_by_time": gradient_curves(norms),
+            "gradient_by_time": gradient_by_time(
+                last_losses, {"initial": initial, "trained": params}, inputs
+            ),
         }
 
     def _accuracy(
@@ -102,24 +104,3 @@ class SequenceLabeling:
         if self.background is not None:
             counted = counted * (targets != self.background)
         return accuracy(logits, targets, counted)
-
-    def _gradient_norms(
-        self, params: Params, collections: Collections, batch: Batch
-    ) -> Float[Array, " length"]:
-        def last_losses(inputs: Array) -> Array:
-            logits = self.logits(params, collections, inputs)
-            return cross_entropy(logits[:, -1], batch["targets"][:, -1])
-
-        return gradient_norms(last_losses, jnp.asarray(batch["inputs"]))
-
-    @cached_property
-    def _compiled_init(self) -> Callable[..., Variables]:
-        return jax.jit(self.init)
-
-    @cached_property
-    def _compiled_logits(self) -> Callable[..., Array]:
-        return jax.jit(self.logits)
-
-    @cached_property
-    def _compiled_norms(self) -> Callable[..., Array]:
-        return jax.jit(self._gradient_norms)

@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from research.engine.display import Displays, Scatter
+from research.engine.display import Display, Displays, Scatter
 from research.engine.metrics import Mean, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
+from research.sequence.gradient_by_time import gradient_by_time
 from research.sequence.sequence_batch import (
     check_tokens,
     initialise,
@@ -92,10 +94,24 @@ class SequenceRegression:
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Displays:
-        """Predictions over labels."""
+        """Predictions over labels; and, of vectors, the norm of the gradient of the loss with
+        respect to the input at each position, now and with the initial parameters."""
         predictions = self.predictions(params, collections, batch)
         points = np.stack([np.asarray(batch["label"]), np.asarray(predictions)], 1)
-        return {"predictions": Scatter(points, axes=("label", "prediction"))}
+        displays: dict[str, Display] = {
+            "predictions": Scatter(points, axes=("label", "prediction"))
+        }
+        if "inputs" in batch:
+            initial = jax.jit(self.init)(rng, batch)["params"]
+            displays["gradient_by_time"] = gradient_by_time(
+                lambda params, inputs: self._losses(
+                    self.predictions(params, collections, {**batch, "inputs": inputs}),
+                    batch["label"],
+                ),
+                {"initial": initial, "trained": params},
+                batch["inputs"],
+            )
+        return displays
 
     def _losses(
         self, predictions: Float[Array, " batch"], labels: Float[Array, " batch"]

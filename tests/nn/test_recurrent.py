@@ -76,8 +76,29 @@ def test_parameters_start_uniform():
     assert np.abs(params["hidden_kernel"]).max() <= 0.1
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gates_start_with_a_memory_of_up_to_its_span(cell):
+    """Without inputs and hidden state a unit keeps σ(bias) of its state a step."""
+    layer = Recurrent(2000, cell, memory_span=50)
+    params = layer.init(jax.random.key(0), jnp.zeros((1, 1, 1)))["params"]["layer_0"]
+    gates = jnp.split(params["hidden_bias"], {"lstm": 4, "gru": 3}[cell])
+    steps = 1 + np.exp(gates[1])
+    assert 2 <= steps.min() < 3
+    assert 48 < steps.max() <= 50
+    assert np.mean(steps) == pytest.approx(26, abs=1)
+    if cell == "lstm":
+        np.testing.assert_array_equal(gates[0], -gates[1])
+    for gate in gates[2:]:
+        assert np.abs(gate).max() <= 2000**-0.5
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"cell must be one of .* got 'sru'"):
         Recurrent(5, "sru").init(jax.random.key(0), X)
+    for cell, span in (("rnn", 10), ("gru", 2)):
+        with pytest.raises(
+            ValueError, match=rf"memory_span={span} of '{cell}': must be at least 3"
+        ):
+            Recurrent(5, cell, memory_span=span).init(jax.random.key(0), X)
     with pytest.raises(ValueError, match=r"lstm is 2 array\(s\) of shape \(1, 3, 5\)"):
         Recurrent(5).init(jax.random.key(0), X, state=(jnp.zeros((1, 3, 5)),))
