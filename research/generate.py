@@ -26,7 +26,9 @@ Options other than those below are the objective's own; --list names them.
 def run(arguments: Sequence[str]) -> int:
     """The command; returns its exit code."""
     parser = command_line.make_parser(
-        "research.generate", "Generate from a run: images as PNG grids, texts as .txt.", _EXAMPLES
+        "research.generate",
+        "Generate from a run: images as PNG grids, texts as .txt, music as .mid and .wav.",
+        _EXAMPLES,
     )
     parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
     parser.add_argument("--output", type=Path, help="folder for what is generated")

@@ -43,6 +43,13 @@ FORECASTS = {
         "normalize_by": (0, 200),
     }.items()
 } | {"objective.model.horizon": 8, "steps_per_call": 4}
+TOY = {
+    "objective.model.hidden_dim": 8,
+    "data.source.num_examples": 200,
+    "evaluations.test.source.num_examples": 50,
+    "optimizer.schedule.warmup": "2 steps",
+    "steps_per_call": 5,
+}
 
 SMALL_RESNET = {"objective.model.depth": 8, "objective.model.channels": 4}
 SMALL_CONVNET = {"objective.model.channels": (4, 8)}
@@ -90,7 +97,11 @@ SHRUNK = {
         "objective.model.embed_dim": 8,
         "objective.model.mlp_dim": 16,
     },
+    "sequence/adding.py": TOY | {"data.source.length": 12, "evaluations.test.source.length": 12},
+    "sequence/copy.py": TOY | {"data.source.delay": 5, "evaluations.test.source.delay": 5},
+    "sequence/lstm_jsb.py": {"objective.model.hidden_dim": 8},
     "sequence/t5_multi30k.py": TRANSLATION | {"objective.model.head_dim": 8},
+    "sequence/tcn_jsb.py": {"objective.model.channels": (8, 8)},
     "sequence/transformer_multi30k.py": TRANSLATION,
     "sequence/transformer_multi30k.py:gru": {
         "objective.model.hidden_dim": 16,
@@ -126,8 +137,9 @@ SAME_BUT_DEEPER = (
     *(f"vision/resnet_cifar10.py:{depth}" for depth in (32, 44, 56, 110)),
     *(f"sequence/dlinear_etth1.py:{horizon}" for horizon in (192, 336, 720)),
     *(f"sequence/patchtst_etth1.py:{horizon}" for horizon in (192, 336, 720)),
+    *(f"sequence/{name}.py:{cell}" for name in ("adding", "copy") for cell in ("gru", "rnn")),
 )
-"""Variants that differ from one of SHRUNK in a number."""
+"""Variants that differ from one of SHRUNK in a number, or in a layer that has tests of its own."""
 
 BUILT_ON = ("vision/transfer_cifar10.py:pretrain",)
 """Configs without a number to reach, for others to begin with."""

@@ -8,7 +8,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from research.nn.dropout import drop, is_off
+from research.nn.dropout import Dropout, drop, is_off
 from research.nn.weight_norm import normalised
 
 
@@ -18,13 +18,14 @@ class TCN(nn.Module):
 
     A block's input goes around it, through a 1×1 convolution where its features are others.
     `out_features` are of a dense layer on top, None for none. Kernels are normal(0.01), as in the
-    authors' code.
+    authors' code. `input_dropout_rate` is of single inputs.
     """
 
     channels: tuple[int, ...]
     kernel_size: int
     out_features: int | None = None
     dropout_rate: float = 0.2
+    input_dropout_rate: float = 0.0
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -35,6 +36,7 @@ class TCN(nn.Module):
         """What each position and those before it give; dropout only where `train`."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         init = nn.initializers.normal(0.01)
+        x = Dropout(self.input_dropout_rate)(x, not train)
         for level, channels in enumerate(self.channels):
             y = x
             for i in range(2):

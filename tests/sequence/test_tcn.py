@@ -52,3 +52,13 @@ def test_dropout_is_of_whole_features():
     alive = model.apply(variables, jnp.ones((1, 9, 3)))[0] > 0
     gone = (dropped == 0).all(0) & alive.any(0)
     assert 0.2 < gone.mean() / alive.any(0).mean() < 0.8
+
+
+def test_input_dropout_is_of_single_inputs():
+    model = TCN((), 2, input_dropout_rate=0.5, dropout_rate=0.0)
+    ones = jnp.ones((4, 50, 8))
+    dropped = model.apply({}, ones, train=True, rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(dropped)) == {0, 2}
+    assert 0.4 < (dropped == 0).mean() < 0.6
+    assert (dropped != dropped[:, :1]).any(), "not of whole features"
+    np.testing.assert_array_equal(model.apply({}, ones), ones)
