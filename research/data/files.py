@@ -3,6 +3,8 @@
 import gzip
 import lzma
 import os
+import re
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +12,9 @@ from typing import Any
 
 from research.errors import UserError
 from research.suggestion import did_you_mean
+
+Place = Path | zipfile.Path
+"""A file or folder on disk or in an archive."""
 
 _OPEN: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -40,6 +45,36 @@ def find(data_dir: Path, path: str) -> Path:
         f"{full} does not exist{where} (data sets are looked for below --data_dir, or the "
         f"environment variable RESEARCH_DATA_DIR, here {data_dir}){hint}"
     )
+
+
+def find_folder(data_dir: Path, path: str) -> Place:
+    """The existing folder `path`, as of `find`; "archive.zip:folder" is one in an archive, and
+    "archive.zip" all of it. Raises UserError where it is no folder, or the archive is none."""
+    file, suffix, inside = f"{path}:".partition(".zip:")
+    folder: Place
+    if suffix:
+        archive = find(data_dir, f"{file}.zip")
+        inside = inside.strip("/:")
+        try:
+            folder = zipfile.Path(archive, f"{inside}/" if inside else "")
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{archive} is no zip archive, or a corrupt one: {error}.") from error
+    else:
+        folder = find(data_dir, path)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder.")
+    return folder
+
+
+def file_of(place: Place) -> Path:
+    """The file on disk: the archive, or the place itself."""
+    return place if isinstance(place, Path) else Path(str(place.root.filename))
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """What to sort names by so that 2 is before 10: digits by their value, the rest as text."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def is_compressed(path: Path) -> bool:

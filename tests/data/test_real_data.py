@@ -5,7 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from research.data.sources import Arrays, Idx, LabelledText, SegmentationFolder, Table, Text
+from research.data.audio import LogMel
+from research.data.sources import (
+    Arrays,
+    Idx,
+    JoinedRecordings,
+    LabelledText,
+    Recordings,
+    SegmentationFolder,
+    Table,
+    Text,
+)
 from research.data.tokenizers import Byte, Char, Word
 
 
@@ -96,3 +106,20 @@ def test_isbi2012(real_data: Path) -> None:
     arrays = SegmentationFolder(f"{archive}:image", f"{archive}:label").open(folder).arrays
     assert arrays["image"].shape == (30, 512, 512, 1)
     assert np.bincount(arrays["label"].ravel()).tolist() == [1_727_250, 6_137_070]
+
+
+def test_spoken_digits(real_data: Path) -> None:
+    folder = need(real_data, "fsdd")
+    pattern = r"(?P<label>\d)_(?P<speaker>[a-z]+)_[0-4]"
+    digits = tuple("0123456789")
+    test = Recordings("fsdd/recordings.zip", pattern, digits, 128, LogMel(8000, 40))
+    dataset = test.open(folder)
+    assert np.bincount(dataset.arrays["label"]).tolist() == [30] * 10
+    waves = test.waves(folder)
+    assert np.bincount(waves.speaker).tolist() == [50] * 6
+    strings = JoinedRecordings(test, 20).open(folder)
+    batch = strings.gather(strings.arrays, np.arange(20))
+    frames = batch["input_mask"] > 0
+    assert np.isfinite(batch["inputs"]).all()
+    np.testing.assert_allclose(batch["inputs"][frames].mean(), 0, atol=1e-3)
+    np.testing.assert_allclose(batch["inputs"][frames].std(), 1, atol=1e-3)

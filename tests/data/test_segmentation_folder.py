@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from research.data.border_weights import border_weights
+from research.data.files import natural_order
 from research.data.sources import SegmentationFolder
-from research.data.sources.segmentation_folder import natural_order
 from research.errors import UserError
 
 COUNT = 12

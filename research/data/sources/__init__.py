@@ -7,9 +7,11 @@ from research.data.sources.copy_memory import CopyMemory as CopyMemory
 from research.data.sources.digits import Digits as Digits
 from research.data.sources.idx import Idx as Idx
 from research.data.sources.image_folder import ImageFolder as ImageFolder
+from research.data.sources.joined_recordings import JoinedRecordings as JoinedRecordings
 from research.data.sources.json_lines import JsonLines as JsonLines
 from research.data.sources.labelled_text import LabelledText as LabelledText
 from research.data.sources.piano_rolls import PianoRolls as PianoRolls
+from research.data.sources.recordings import Recordings as Recordings
 from research.data.sources.segmentation_folder import SegmentationFolder as SegmentationFolder
 from research.data.sources.subset import Subset as Subset
 from research.data.sources.table import Table as Table

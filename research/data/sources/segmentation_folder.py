@@ -1,7 +1,5 @@
 """Pictures with a mask each, in two folders or an archive."""
 
-import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +11,11 @@ from jaxtyping import Int, UInt8
 from research.data.border_weights import border_weights
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
-from research.data.files import find
+from research.data.files import Place, file_of, find_folder, natural_order
 from research.data.pictures import SUFFIXES, decoding
 from research.errors import UserError
 
 PAIRS_A_PIECE = 64
-
-Place = Path | zipfile.Path
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class SegmentationFolder:
                 raise UserError(f"{images[name]} has no mask {name!r} in {self.masks}.")
             raise UserError(f"{masks[name]} has no picture {name!r} in {self.images}.")
         pairs = [(images[name], masks[name]) for name in sorted(images, key=natural_order)]
-        files = sorted({_file_of(place) for pair in pairs for place in pair})
+        files = sorted({file_of(place) for pair in pairs for place in pair})
         arrays = decode_once(files, repr(self), lambda: self._decode(pairs))
         return Dataset(len(pairs), arrays)
 
@@ -131,26 +127,9 @@ class SegmentationFolder:
         return label
 
 
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """What to sort names by so that 2 is before 10: digits by their value, the rest as text."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
-
-
 def _pictures(data_dir: Path, path: str) -> Mapping[str, Place]:
     """The pictures of a folder by name, without suffix; UserError where it has none."""
-    file, separator, inside = path.partition(".zip:")
-    folder: Place
-    if separator:
-        archive = find(data_dir, f"{file}.zip")
-        try:
-            folder = zipfile.Path(archive, f"{inside}/".lstrip("/"))
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{archive} is no zip archive, or a corrupt one: {error}.") from error
-    else:
-        folder = find(data_dir, path)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder.")
+    folder = find_folder(data_dir, path)
     pictures: dict[str, Place] = {}
     for place in folder.iterdir():
         stem, dot, suffix = place.name.rpartition(".")
@@ -161,11 +140,6 @@ def _pictures(data_dir: Path, path: str) -> Mapping[str, Place]:
     if not pictures:
         raise UserError(f"{folder} holds no pictures.")
     return pictures
-
-
-def _file_of(place: Place) -> Path:
-    """The file on disk: the archive, or the picture itself."""
-    return place if isinstance(place, Path) else Path(str(place.root.filename))
 
 
 def _size(pixels: np.ndarray) -> str:
