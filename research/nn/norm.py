@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from research.nn.devices import device_axis
 
@@ -41,10 +41,16 @@ class BatchNorm(nn.Module):
         nn.share_scope(self, self.norm)
 
     def __call__(
-        self, x: Float[Array, "*batch features"], use_running_average: bool | None = None
+        self,
+        x: Float[Array, "*batch features"],
+        use_running_average: bool | None = None,
+        mask: Bool[Array, "*#batch #features"] | None = None,
     ) -> Float[Array, "*batch features"]:
-        """Normalises each feature by the batch's statistics, or by the running ones."""
+        """Normalises each feature by the batch's statistics, or by the running ones.
+
+        Where `mask` is false, x is not in the statistics. Those of devices inside `jax.pmap` count
+        alike however much each has."""
         use_running_average = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
-        return self.norm(x, use_running_average=use_running_average)
+        return self.norm(x, use_running_average=use_running_average, mask=mask)

@@ -1,7 +1,10 @@
 """Sequence models and objectives."""
 
+from research.sequence.acoustic_encoder import AcousticEncoder
 from research.sequence.bert import BERT
 from research.sequence.bert_classifier import BERTClassifier
+from research.sequence.conformer import Conformer
+from research.sequence.ctc import CTC
 from research.sequence.dlinear import DLinear
 from research.sequence.few_shot import FewShotReport
 from research.sequence.forecasting import Forecasting
@@ -21,16 +24,20 @@ from research.sequence.sequence_regression import SequenceRegression
 from research.sequence.sequence_to_sequence import SequenceToSequence
 from research.sequence.t5 import T5
 from research.sequence.tcn import TCN
+from research.sequence.transcription_report import TranscriptionReport
 from research.sequence.transformer import TranslationTransformer
 from research.sequence.transformer_classifier import TransformerClassifier
 from research.sequence.translation_report import TranslationReport
 
 __all__ = [
     "BERT",
+    "CTC",
     "GPT",
     "T5",
     "TCN",
+    "AcousticEncoder",
     "BERTClassifier",
+    "Conformer",
     "DLinear",
     "FewShotReport",
     "Forecasting",
@@ -47,6 +54,7 @@ __all__ = [
     "SequenceLabeling",
     "SequenceRegression",
     "SequenceToSequence",
+    "TranscriptionReport",
     "TransformerClassifier",
     "TranslationReport",
     "TranslationTransformer",

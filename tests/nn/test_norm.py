@@ -104,3 +104,14 @@ def test_device_axis():
     )
     jax.jit(lambda x: seen.append(device_axis()) or x)(jnp.ones(1))
     assert seen == ["devices", "devices", None]
+
+
+def test_statistics_are_of_what_the_mask_leaves():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 9, 4)), jnp.float32)
+    mask = jnp.arange(9) < jnp.asarray([9, 2, 5])[:, None]
+    norm = BatchNorm(use_running_average=False)
+    variables = norm.init(jax.random.key(0), x)
+    _, after = norm.apply(variables, x, mask=mask[..., None], mutable=["batch_stats"])
+    kept = x[mask]
+    np.testing.assert_allclose(after["batch_stats"]["mean"], 0.1 * kept.mean(0), atol=1e-6)
+    np.testing.assert_allclose(after["batch_stats"]["var"], 0.9 + 0.1 * kept.var(0), rtol=1e-5)
