@@ -88,6 +88,23 @@ SHRUNK = {
         "data.transforms.2.size": (16, 16),
     },
     "sequence/dlinear_etth1.py": FORECASTS,
+    "sequence/audio_fsdd.py": {
+        "objective.model.stem_channels": 2,
+        "objective.model.num_layers": 1,
+        "objective.model.num_heads": 2,
+        "objective.model.embed_dim": 8,
+        "objective.model.mlp_dim": 8,
+        "objective.model.kernel_size": 3,
+        "data.source.max_frames": 32,
+        "evaluations.test.source.max_frames": 32,
+    },
+    "sequence/ctc_fsdd.py": {
+        "objective.model.stem_channels": 2,
+        "objective.model.hidden_dim": 8,
+        "data.source.size": 64,
+        "evaluations.test.source.size": 12,
+        "probes.words.probe.source.size": 12,
+    },
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},
     "sequence/patchtst_etth1.py": FORECASTS

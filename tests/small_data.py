@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import itertools
 import json
 import lzma
 import struct
+import wave
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,6 +55,7 @@ def write_small_data(folder: Path) -> Path:
             archive.writestr(f"label/{i}.png", _png(mask))
     write_translations(folder / "multi30k")
     write_chorales(folder / "jsb_chorales")
+    write_spoken_digits(folder / "fsdd")
     write_imagenet(folder / "tfds")
     return folder
 
@@ -99,6 +102,23 @@ def write_chorales(folder: Path) -> None:
     }
     folder.mkdir()
     (folder / "jsb-chorales-quarter.json").write_text(json.dumps(pieces))
+
+
+def write_spoken_digits(folder: Path) -> None:
+    """Takes 0, 5 and 10 of two speakers, each digit a tone of its own between 300 and 3000 Hz."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "recordings.zip", "w") as archive:
+        for digit, (speaker, gain), take in itertools.product(
+            range(10), {"ann": 20_000, "bob": 4_000}.items(), (0, 5, 10)
+        ):
+            times = np.arange(generator.integers(800, 1600)) / 8000
+            tone = np.sin(2 * np.pi * 300 * (digit + 1) * times) * np.sin(np.pi * times / times[-1])
+            file = io.BytesIO()
+            with wave.open(file, "wb") as recording:
+                recording.setparams((1, 2, 8000, 0, "NONE", ""))
+                recording.writeframes((gain * tone).astype("<i2").tobytes())
+            archive.writestr(f"{digit}_{speaker}_{take}.wav", file.getvalue())
 
 
 def _membranes(generator: np.random.Generator) -> np.ndarray:
