@@ -163,29 +163,53 @@ def write_tfds(
 ) -> None:
     """Writes pictures (height, width[, 3]) and labels as TFDS prepares them, without TensorFlow."""
     import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordWriter
     from PIL import Image
+
+    def features_of(example: tuple[np.ndarray, int]) -> dict[str, bytes | int]:
+        pixels, label = example
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, encoding)
+        return {"image": file.getvalue(), "label": label}
+
+    first, _ = next(iter(splits.values()))[0]
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 1 if first.ndim == 2 else 3)),
+        "label": tfds.features.ClassLabel(num_classes=num_classes),
+    }
+    records = {split: [features_of(x) for x in examples] for split, examples in splits.items()}
+    _write_records(folder / name / "1.0.0", name, features, records)
+
+
+def write_tfds_texts(folder: Path, name: str, texts: Sequence[str]) -> None:
+    """Writes texts as the split "train" of a TFDS data set such as openwebtext."""
+    import tensorflow_datasets as tfds
+
+    records = {"train": [{"text": text.encode()} for text in texts]}
+    _write_records(folder / name / "1.0.0", name, {"text": tfds.features.Text()}, records)
+
+
+def _write_records(
+    root: Path,
+    name: str,
+    features: Mapping[str, object],
+    splits: Mapping[str, Sequence[Mapping[str, bytes | int]]],
+) -> None:
+    import tensorflow_datasets as tfds
+    from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
 
-    root = folder / name / "1.0.0"
     root.mkdir(parents=True)
-    first, _ = next(iter(splits.values()))[0]
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(None, None, 1 if first.ndim == 2 else 3)),
-            "label": tfds.features.ClassLabel(num_classes=num_classes),
-        }
-    )
-    (root / "features.json").write_text(json.dumps(features.to_json()))
+    described = tfds.features.FeaturesDict(features).to_json()
+    (root / "features.json").write_text(json.dumps(described))
     for split, examples in splits.items():
         path = root / f"{name}-{split}.array_record-00000-of-00001"
         writer = ArrayRecordWriter(str(path), "group_size:1")
-        for pixels, label in examples:
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, encoding)
+        for values in examples:
             example = tf_example_pb2.Example()
-            example.features.feature["image"].bytes_list.value.append(file.getvalue())
-            example.features.feature["label"].int64_list.value.append(label)
+            for key, value in values.items():
+                feature = example.features.feature[key]
+                kind = feature.bytes_list if isinstance(value, bytes) else feature.int64_list
+                kind.value.append(value)
             writer.write(example.SerializeToString())
         writer.close()
     info = {

@@ -20,6 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from research.errors import UserError
+
 VERSION = 1
 # Smaller files are decoded anew each time.
 CACHE_FROM_BYTES = 1_000_000
@@ -44,14 +46,19 @@ def cache_dir() -> Path:
 
 
 def decode_once(
-    files: Sequence[Path], settings: str, decode: Callable[[], Pieces], keep: bool = True
+    files: Sequence[Path],
+    settings: str,
+    decode: Callable[[], Pieces],
+    keep: bool = True,
+    in_memory: bool = True,
 ) -> dict[str, np.ndarray]:
     """The arrays that `decode` makes of the files, memory-mapped from the cache if they are there.
 
     `decode` yields pieces that follow each other along the first axis; only one piece at a time
     need be in memory. `settings` says all that the arrays depend on beside the files' content;
     a file counts as changed when its path, size or modification time does. Where the cache cannot
-    be written, the arrays are decoded into memory, with a warning; with `keep` off, always.
+    be written, the arrays are decoded into memory, with a warning; with `keep` off, always. With
+    `in_memory` off they may be too large for that: raises UserError instead.
     """
     if not keep:
         return _in_memory(decode())
@@ -70,12 +77,11 @@ def decode_once(
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        logger.warning(
-            "Cannot keep decoded data in %s (%s); decoding into memory. "
-            "Set RESEARCH_CACHE_DIR to a folder with space to spare.",
-            folder.parent,
-            error,
-        )
+        reason = f"Cannot keep decoded data in {folder.parent} ({error})"
+        remedy = "Set RESEARCH_CACHE_DIR to a folder with space to spare."
+        if arrays is None and not in_memory:
+            raise UserError(f"{reason}. {remedy}") from error
+        logger.warning("%s; decoding into memory. %s", reason, remedy)
     return arrays if arrays is not None else _in_memory(decode())
 
 

@@ -6,7 +6,8 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,16 @@ def is_compressed(path: Path) -> bool:
     return path.suffix in _OPEN
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file, decompressed where its name ends in .gz or .xz.
+@contextmanager
+def open_bytes(path: Path) -> Iterator[tuple[Any, Callable[[], int]]]:
+    """A file opened to be read, decompressed where its name ends in .gz or .xz, and what says how
+    many of the bytes on disk have been read.
 
     Raises UserError where it cannot be read or is truncated or corrupt.
     """
     try:
-        with _OPEN.get(path.suffix, open)(path, "rb") as file:
-            return file.read()
+        with open(path, "rb") as raw, _OPEN.get(path.suffix, _plain)(raw, "rb") as file:
+            yield file, raw.tell
     except EOFError as error:
         raise UserError(
             f"{path} is truncated: its {path.stat().st_size} bytes of {path.suffix} data end "
@@ -103,6 +106,12 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Decompresses and raises as `open_bytes`."""
+    with open_bytes(path) as (file, _):
+        return file.read()
+
+
 def read_text(path: Path) -> str:
     """The content of a UTF-8 text file, line ends as they are; compressed files as in `read_bytes`.
 
@@ -114,3 +123,7 @@ def read_text(path: Path) -> str:
         raise UserError(
             f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}."
         ) from error
+
+
+def _plain(file: Any, mode: str) -> Any:
+    return file

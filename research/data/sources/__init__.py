@@ -5,6 +5,7 @@ from research.data.sources.arrays import Arrays as Arrays
 from research.data.sources.classes import Classes as Classes
 from research.data.sources.copy_memory import CopyMemory as CopyMemory
 from research.data.sources.digits import Digits as Digits
+from research.data.sources.documents import TextFiles as TextFiles
 from research.data.sources.idx import Idx as Idx
 from research.data.sources.image_folder import ImageFolder as ImageFolder
 from research.data.sources.joined_recordings import JoinedRecordings as JoinedRecordings
@@ -19,3 +20,4 @@ from research.data.sources.text import Text as Text
 from research.data.sources.text_pairs import TextPairs as TextPairs
 from research.data.sources.tfds import Tfds as Tfds
 from research.data.sources.time_series import TimeSeries as TimeSeries
+from research.data.sources.token_corpus import TokenCorpus as TokenCorpus

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from research.data.cache import decode_once
 from research.data.dataset import Dataset
 from research.data.sources.arrays import as_model_input
+from research.data.sources.documents import Document
 from research.data.sources.image_folder import Resize, check_resize, square
 from research.errors import UserError
 from research.suggestion import did_you_mean
@@ -60,9 +61,38 @@ class Tfds:
                 stop = min(start + EXAMPLES_A_PIECE, len(examples))
                 yield read({}, np.arange(start, stop))
 
-        root = Path(examples.dataset_info.data_dir)
-        files = sorted(path for path in root.iterdir() if path.is_file())
-        return Dataset(len(examples), decode_once(files, repr(self), decode))
+        return Dataset(len(examples), decode_once(_files(examples), repr(self), decode))
+
+    def files(self, data_dir: Path) -> list[Path]:
+        """All files of the data set."""
+        return _files(self._data_source(data_dir.expanduser() / Path(self.folder).expanduser()))
+
+    def documents(self, data_dir: Path) -> Iterator[Document]:
+        """The texts of the one feature in `keys`, for `TokenCorpus`.
+
+        Raises UserError for several keys, and for what is no text, with the example's place.
+        """
+        if len(self.keys) != 1:
+            raise UserError(
+                f"Tfds.keys = {self.keys}: the documents of a corpus are of one, such as ('text',)."
+            )
+        (key,) = self.keys
+        examples = self._data_source(data_dir.expanduser() / Path(self.folder).expanduser())
+        description = f"{self.dataset} ({self.split})"
+        read = Examples(examples, (key,), None, self.resize, description)
+        size = len(examples)
+        for place, example in enumerate(read.decoded(range(size))):
+            text, where = example[key], f"{description}, example {place}"
+            if not isinstance(text, str | bytes):
+                raise UserError(f"{where}: {key!r} is {type(text).__name__}, not text.")
+            try:
+                text = text.decode("utf-8") if isinstance(text, bytes) else text
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{where} is not UTF-8 text: byte {error.start} of {key!r} is "
+                    f"0x{error.object[error.start]:02x}."
+                ) from error
+            yield Document(text, where, place / size)
 
     def _data_source(self, folder: Path) -> Any:
         from tensorflow_datasets.core.read_only_builder import builder_from_files
@@ -99,6 +129,11 @@ class Tfds:
         return source
 
 
+def _files(examples: Any) -> list[Path]:
+    root = Path(examples.dataset_info.data_dir)
+    return sorted(path for path in root.iterdir() if path.is_file())
+
+
 def _preparation(dataset: str, folder: Path) -> str:
     """How to prepare a data set, and what TFDS cannot fetch by itself."""
     from tensorflow_datasets.core.load import builder_cls
@@ -133,10 +168,10 @@ class Examples:
     def __call__(
         self, arrays: Mapping[str, Any], indices: Int[np.ndarray, " batch"]
     ) -> dict[str, np.ndarray]:
-        rows = [self._row(example) for example in self._examples(indices)]
+        rows = [self._row(example) for example in self.decoded(indices)]
         return {name: self._stack(name, [row[name] for row in rows]) for name in rows[0]}
 
-    def _examples(self, indices: Int[np.ndarray, " batch"]) -> Iterator[Mapping[str, Any]]:
+    def decoded(self, indices: Any) -> Iterator[Mapping[str, Any]]:
         """The decoded examples; a few at a time, since images may be much larger than `size`."""
         for start in range(0, len(indices), EXAMPLES_AT_ONCE):
             part = indices[start : start + EXAMPLES_AT_ONCE]

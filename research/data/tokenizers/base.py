@@ -1,6 +1,8 @@
 """What every tokenizer has, and where its file is."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -62,6 +64,18 @@ def files_of(tokenizer: Any) -> list[Path]:
 def find_file(file: str) -> Path:
     """A tokenizer's file: below the default data folder where the path is relative."""
     return find(default_data_dir(), file)
+
+
+def fingerprint_of(content: Any) -> str:
+    """A digest of what a tokenizer was read from, as JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[Int[np.ndarray, " tokens"]]:
+    """The ids of each text; at once by tokenizers that can, which have `encode_batch`."""
+    if hasattr(tokenizer, "encode_batch"):
+        return tokenizer.encode_batch(texts)
+    return [tokenizer.encode(text) for text in texts]
 
 
 def check_ids(ids: Ids, vocab_size: int) -> Int[np.ndarray, " tokens"]:

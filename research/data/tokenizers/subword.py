@@ -7,7 +7,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from research.data.cache import cache_dir, logger
 from research.data.files import read_bytes, read_text
-from research.data.tokenizers.base import Ids, check_ids, find_file
+from research.data.tokenizers.base import Ids, check_ids, find_file, fingerprint_of
 from research.errors import UserError
 
 Model = Literal["bpe", "wordpiece", "unigram"]
@@ -44,6 +44,28 @@ class _Subwords:
             ) from error
         return np.asarray(ids, np.int32)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[Int[np.ndarray, " tokens"]]:
+        """What `encode` gives for each text, by as many threads as there are cores."""
+        try:
+            encodings = self._model().encode_batch_fast(texts, add_special_tokens=False)
+        except (TypeError, UnicodeEncodeError):
+            return [self.encode(text) for text in texts]
+        return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of what stands for all that has no token; None where there is nothing like it."""
+        model = self._model()
+        settings = json.loads(model.to_str())["model"]
+        if "unk_id" in settings:
+            return settings["unk_id"]
+        token = settings.get("unk_token")
+        return None if token is None else model.token_to_id(token)
+
+    def fingerprint(self) -> str:
+        """A digest of the vocabulary and of all rules."""
+        return fingerprint_of(json.loads(self._fingerprinted()))
+
     def decode(self, ids: Ids) -> str:
         """Bytes that are no UTF-8 (a model may make some) become U+FFFD."""
         checked = check_ids(ids, self.vocab_size)
@@ -60,6 +82,10 @@ class _Subwords:
         """The library's tokenizer."""
         raise NotImplementedError
 
+    def _fingerprinted(self) -> str | bytes:
+        """The tokenizer.json."""
+        return self._model().to_str()
+
 
 @dataclass(frozen=True)
 class Subword(_Subwords):
@@ -73,6 +99,11 @@ class Subword(_Subwords):
     def _model(self) -> Any:
         path = find_file(self.file)
         return _load(path, path.stat().st_mtime_ns)
+
+    def _fingerprinted(self) -> bytes:
+        # As it is: what the library makes of it may differ from version to version.
+        self._model()  # tells what is wrong with a file that is none
+        return read_bytes(find_file(self.file))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from research.data.files import read_text
-from research.data.tokenizers.base import Ids, check_ids, find_file
+from research.data.tokenizers.base import Ids, check_ids, find_file, fingerprint_of
 from research.errors import UserError
 
 
@@ -76,6 +76,15 @@ class Word:
         if token not in ids:
             raise UserError(f"There is no token {token!r} in {self.file or 'the vocabulary'}.")
         return ids[token]
+
+    @property
+    def unknown_id(self) -> int:
+        """The id of what stands for every word outside the vocabulary."""
+        return self._ids()[self.unknown]
+
+    def fingerprint(self) -> str:
+        """A digest of the words and their ids."""
+        return fingerprint_of(self.words)
 
     def split(self, text: str) -> list[str]:
         """The words of a text and the ends of its lines, known or not."""
