@@ -38,6 +38,7 @@ from research.engine.experiment import Experiment
 from research.engine.failure import write_failure
 from research.engine.feeds import Feeds
 from research.engine.files import write_json
+from research.engine.fingerprint import check_fingerprints, fingerprints
 from research.engine.objective import HasShow
 from research.engine.prepare import Prepared, prepare
 from research.engine.program import evaluation_key
@@ -75,8 +76,10 @@ def train(
       UserError: for what `prepare` refuses, and for checkpoints of which none is good.
       NonFiniteError: after writing `failure/` in the workdir.
     """
-    run = prepare(experiment, data_dir)
     folder = workdir / "checkpoints"
+    if list_steps(folder):
+        check_fingerprints(experiment, workdir)
+    run = prepare(experiment, data_dir)
     settings = experiment.checkpoints
     try:
         with closing(
@@ -274,6 +277,7 @@ def _write_run(run: Prepared, workdir: Path, data_dir: Path, record: Record) -> 
     record.environment(data_dir)
     content = {
         "example": run.example_shapes,
+        "fingerprints": fingerprints(run.experiment),
         "size": run.dataset.size,
         "steps_per_epoch": run.steps.per_epoch,
         "total_steps": run.steps.total,

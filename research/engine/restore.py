@@ -17,6 +17,7 @@ from research.engine.config import build, check_experiment
 from research.engine.duration import Steps
 from research.engine.experiment import Checkpoints, Experiment, Parallelism
 from research.engine.files import read_json
+from research.engine.fingerprint import check_fingerprints
 from research.engine.loop import measuring_actions
 from research.engine.objective import Batch, Collections, Objective, Params, Variables
 from research.engine.parallel import Jit, Parallel, Vmap
@@ -54,10 +55,13 @@ def load_run(workdir: str | Path, step: Which = "latest") -> LoadedRun:
     """Loads a run's objective and evaluated parameters, on one device, without its data.
 
     Raises:
-      UserError: where the folder holds no run, or no good checkpoint of this step.
+      UserError: where the folder holds no run, or no good checkpoint of this step, and where a
+        file that the objective reads has changed since.
     """
-    experiment = read_experiment(Path(workdir))
-    parallel, restored = load_checkpoint(experiment, Path(workdir), step)
+    workdir = Path(workdir)
+    experiment = read_experiment(workdir)
+    check_fingerprints(experiment.objective, workdir, "objective")
+    parallel, restored = load_checkpoint(experiment, workdir, step)
     state = parallel.trials(restored.state)[0]
     evaluations = [*experiment.evaluations.items()]
     transforms: tuple[Any, ...] = ()
@@ -83,6 +87,7 @@ def evaluate_run(
         early_stopping=None,
         checkpoints=Checkpoints(),
     )
+    check_fingerprints(wanted, workdir)
     run = prepare(wanted, data_dir)
     run.check_examples(workdir)
     _, restored = load_checkpoint(experiment, workdir, step)

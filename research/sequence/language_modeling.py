@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from research.data.tokenizers import Tokenizer
@@ -19,6 +23,7 @@ from research.sequence.sampling import Sampling
 
 SHOWN_TOKENS = 200
 STOPPING_TOKENS = 16  # so many are written before a text is looked through for its end
+EVALUATED_TOKENS = 256  # of a row at a time, where a state goes through long windows
 CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read through
 
 
@@ -30,18 +35,27 @@ class LanguageModeling:
     logits of the token after each position; to write text it needs `key_mask`, `positions` and
     `use_cache`, too, as `GPT` has them. A batch has `tokens` (N, length + 1), all but the last
     inputs and all but the first targets, and may have a `token_mask` (N, length) that is 0 where
-    there is no target. Only text, in `generate` and `show`, needs the `tokenizer`; the model may
-    have more tokens than it (a vocabulary padded to a round size), and never writes those.
+    there is no target. Where it has `segments` (N, length + 1), which number the documents that are
+    packed into a row, attention stays within documents, whose positions begin at 0, and the first
+    token of one is no target. Only text, in `generate` and `show`, needs the `tokenizer`; the model
+    may have more tokens than it (a vocabulary padded to a round size), and never writes those.
+
+    With `streams`, a recurrent model carries its state from batch to batch (truncated
+    backpropagation through time): row b of a batch of `streams` goes on where row b of the batch
+    before ended, but where its `continues` is false, as of `data.sources.Text` with as many streams
+    and `data.shuffle` off. The state is the collection "carry". Evaluation carries it through each
+    window, which may be as long as the data: its logits are never in memory as a whole.
     """
 
     model: nn.Module
     tokenizer: Tokenizer | None = None
+    streams: int | None = None
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables.
 
-        Raises UserError where the batch's blocks are longer than the model's, or the tokenizer
-        has more tokens.
+        Raises UserError where the batch's blocks are longer than the model's, the tokenizer has
+        more tokens, or the model takes no segments that there are.
         """
         length = batch["tokens"].shape[1] - 1
         if length > getattr(self.model, "block_size", length):
@@ -51,7 +65,26 @@ class LanguageModeling:
             )
         if self.tokenizer is not None:
             self._check_vocabulary(self.tokenizer)
-        return self.model.init(rng, batch["tokens"][:, :-1], train=False)
+        if "segments" in batch and "segments" not in signature(self.model.__call__).parameters:
+            raise UserError(
+                f"objective.model: {type(self.model).__name__} takes no segments, and the data has "
+                "packed documents; set packed=False in its source"
+            )
+        if self.streams is None:
+            return self.model.init(rng, batch["tokens"][:, :-1], train=False)
+        if "continues" not in batch:
+            raise UserError(
+                f"objective.streams = {self.streams}: the data has none; set data.source.streams "
+                "to as many and data.shuffle to False"
+            )
+        if hasattr(self.model, "block_size"):
+            raise UserError(
+                f"objective.streams = {self.streams}: {type(self.model).__name__} has no state to "
+                "carry from batch to batch; streams are for recurrent models"
+            )
+        rows = jnp.zeros((self.streams, 1), jnp.int32)
+        variables = self.model.init(rng, rows, train=False, use_cache=True)
+        return {name.replace("cache", "carry"): tree for name, tree in variables.items()}
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a token is none of the model's vocabulary."""
@@ -70,14 +103,23 @@ class LanguageModeling:
     ) -> tuple[Float[Array, ""], Aux]:
         """The mean over the targets of the batch, with perplexity and accuracy."""
         inputs, targets = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
+        variables, arguments = {"params": params, **collections}, _arguments(batch)
+        if self.streams is not None:
+            carry = variables.pop("carry")
+            variables["cache"] = self._state_before(batch, carry)
+            arguments["use_cache"] = True
         logits, collections = self.model.apply(
-            {"params": params, **collections},
+            variables,
             inputs,
             train=True,
-            mutable=list(collections),
+            mutable=[name for name in variables if name != "params"],
             rngs={"dropout": rng},
+            **arguments,
         )
-        metrics = _metrics(logits, targets, batch.get("token_mask"))
+        if self.streams is not None:
+            others = {name: tree for name, tree in collections.items() if name != "cache"}
+            collections = {**others, "carry": collections["cache"]}
+        metrics = _metrics(logits, targets, _target_mask(batch))
         total, weight = metrics["loss"].total, metrics["loss"].weight
         return total / jnp.maximum(weight, 1.0), Aux(metrics, collections, weight)
 
@@ -87,13 +129,51 @@ class LanguageModeling:
         """Loss in nats, perplexity and accuracy over all targets that are not padding."""
         tokens = batch["tokens"]
         mask = jnp.ones(tokens[:, 1:].shape)
-        if "token_mask" in batch:
-            mask = mask * batch["token_mask"]
+        target_mask = _target_mask(batch)
+        if target_mask is not None:
+            mask = mask * target_mask
         if "mask" in batch:
             mask = mask * batch["mask"][:, None]
         variables = {"params": params, **collections}
-        logits = jnp.asarray(self.model.apply(variables, tokens[:, :-1], train=False))
+        if self.streams is not None:
+            return self._evaluate_in_parts(variables, tokens, mask)
+        logits = jnp.asarray(
+            self.model.apply(variables, tokens[:, :-1], train=False, **_arguments(batch))
+        )
         return _metrics(logits, tokens[:, 1:], mask)
+
+    def _state_before(self, batch: Batch, state: Any) -> Any:
+        """The state that a batch goes on from: zeros where its streams begin."""
+        num_rows = batch["tokens"].shape[0]
+        if num_rows != self.streams:
+            raise UserError(
+                f"objective.streams = {self.streams}: the model sees {num_rows} rows at a time; "
+                "data.batch_size must be equal, and neither micro_batches nor pmap may split it"
+            )
+        goes_on = batch["continues"].all()
+        return jax.tree.map(lambda x: jnp.where(goes_on, x, jnp.zeros_like(x)), state)
+
+    def _evaluate_in_parts(
+        self, variables: Variables, tokens: Int[Array, "batch length"], mask: Array
+    ) -> dict[str, Mean]:
+        """The metrics of windows whose logits would take too much memory, part by part."""
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        apply = partial(self.model.apply, train=False, use_cache=True, mutable=["cache"])
+        _, made = apply(variables, inputs[:, :1])
+
+        def parts(x: Array) -> Array:
+            padding = -x.shape[1] % EVALUATED_TOKENS
+            padded = jnp.pad(x, ((0, 0), (0, padding)))
+            return padded.reshape(x.shape[0], -1, EVALUATED_TOKENS).swapaxes(0, 1)
+
+        def evaluate(cache: Any, part: tuple[Array, ...]) -> tuple[Any, dict[str, Mean]]:
+            inputs, targets, mask = part
+            logits, after = apply({**variables, **cache}, inputs)
+            return after, _metrics(logits, targets, mask)
+
+        given = (parts(inputs), parts(targets), parts(mask))
+        _, metrics = lax.scan(evaluate, made, given)
+        return jax.tree.map(lambda x: x.sum(0), metrics)
 
     def generate(
         self,
@@ -225,6 +305,26 @@ class LanguageModeling:
                 f"objective.model.vocab_size = {self.model.vocab_size}: the tokenizer has "
                 f"{tokenizer.vocab_size} tokens; the model needs at least as many"
             )
+
+
+def _arguments(batch: Batch) -> dict[str, Any]:
+    """What a model must know of packed documents; nothing where there are none."""
+    if "segments" not in batch:
+        return {}
+    segments = batch["segments"][:, :-1]
+    places = jnp.arange(segments.shape[1])[None]
+    is_first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+    starts = lax.cummax(jnp.where(is_first, places, 0), axis=1)
+    return {"segments": segments, "positions": places - starts}
+
+
+def _target_mask(batch: Batch) -> Float[Array, "batch length"] | None:
+    """0 where there is no target: in padding, and where a document begins."""
+    mask = batch.get("token_mask")
+    if "segments" in batch:
+        is_same = (batch["segments"][:, 1:] == batch["segments"][:, :-1]).astype(jnp.float32)
+        mask = is_same if mask is None else mask * is_same
+    return mask
 
 
 def _metrics(

@@ -12,9 +12,22 @@ import pytest
 
 from research.data.tokenizers import Char
 from research.engine.metrics import compute, merge
-from research.engine.objective import HasCheckData, HasGenerate, HasShow, HasStream, Objective
+from research.engine.objective import (
+    HasCheckData,
+    HasGenerate,
+    HasShow,
+    HasStream,
+    Objective,
+    split_variables,
+)
 from research.errors import UserError
-from research.sequence import GPT, LanguageModeling, RecurrentLanguageModel
+from research.sequence import (
+    GPT,
+    LanguageModeling,
+    Llama,
+    RecurrentLanguageModel,
+    language_modeling,
+)
 from tests.random_variables import random_variables
 
 ALPHABET = "\nabcdefghi"
@@ -196,6 +209,103 @@ def test_never_writes_tokens_that_only_the_model_has(params):
     # All tokens are nearly as likely, and 2 of the model's 12 have no character.
     texts = generate(params, num_samples=4, max_new_tokens=20, temperature=50.0)
     assert [len(text) for text in texts] == [21] * 4
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        Llama(vocab_size=12, block_size=8, num_layers=1, num_heads=2, embed_dim=16, mlp_dim=16),
+    ],
+)
+def test_packed_documents_are_as_if_alone(model):
+    tokens = jnp.asarray(np.random.default_rng(1).integers(0, 12, (1, 9), np.int32))
+    segments = jnp.asarray([[0, 0, 0, 0, 1, 1, 1, 2, 2]])
+    objective = LanguageModeling(model)
+    packed = {"tokens": tokens, "segments": segments}
+    params = random_variables(objective.init, packed)["params"]
+    # Alone, each in a row of its own, from position 0.
+    rows, mask = np.zeros((3, 9), np.int32), np.zeros((3, 8), np.float32)
+    for row, (start, stop) in enumerate(((0, 4), (4, 7), (7, 9))):
+        rows[row, : stop - start] = tokens[0, start:stop]
+        mask[row, : stop - start - 1] = 1
+    alone = {"tokens": jnp.asarray(rows), "token_mask": jnp.asarray(mask)}
+    loss, grads = value_and_grads(objective, params, packed)
+    expected, expected_grads = value_and_grads(objective, params, alone)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    chex.assert_trees_all_close(grads, expected_grads, atol=1e-5)
+    evaluated = objective.evaluate(params, {}, packed | {"mask": jnp.ones(1)}, KEY)
+    assert float(evaluated["loss"].weight) == 3 + 2 + 1
+    assert compute(evaluated)["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_recurrent_model_takes_no_packed_documents(batch):
+    model = RecurrentLanguageModel(vocab_size=12, hidden_dim=16, num_layers=1)
+    with pytest.raises(UserError, match="takes no segments"):
+        LanguageModeling(model).init(KEY, batch | {"segments": batch["tokens"]})
+
+
+CARRYING = LanguageModeling(
+    RecurrentLanguageModel(vocab_size=12, hidden_dim=16, num_layers=2), Char(ALPHABET), streams=3
+)
+
+
+@pytest.fixture(scope="module")
+def streams():
+    """Four batches in which each of three rows goes on, and the first again."""
+    tokens = np.random.default_rng(2).integers(0, 12, (3, 21), np.int32)
+    batches = [
+        {"tokens": jnp.asarray(tokens[:, i : i + 6]), "continues": jnp.full(3, i > 0)}
+        for i in (0, 5, 10, 15)
+    ]
+    return tokens, [*batches, batches[0]]
+
+
+def test_streams_carry_the_state_from_batch_to_batch(streams):
+    tokens, batches = streams
+    params, collections = split_variables(random_variables(CARRYING.init, batches[0]))
+    shapes = {leaf.shape for leaf in jax.tree.leaves(collections["carry"])}
+    assert shapes == {(2, 3, 16)}
+    loss = jax.jit(CARRYING.loss)
+    losses = []
+    for batch in batches:
+        value, aux = loss(params, collections, batch, KEY)
+        losses.append(float(value))
+        assert aux.collections.keys() == {"carry"}
+        collections = aux.collections
+    plain = dataclasses.replace(CARRYING, streams=None)
+    whole, _ = plain.loss(params, {}, {"tokens": jnp.asarray(tokens)}, KEY)
+    assert np.mean(losses[:4]) == pytest.approx(float(whole), rel=1e-5)
+    assert losses[4] == losses[0], "where streams begin anew the state must, too"
+    alone, _ = plain.loss(params, {}, batches[1], KEY)
+    assert abs(losses[1] - float(alone)) > 1e-3
+
+
+def test_evaluation_of_streams_carries_the_state_through_long_windows(streams, monkeypatch):
+    monkeypatch.setattr(language_modeling, "EVALUATED_TOKENS", 8)  # 20 are two parts and a half
+    tokens, batches = streams
+    params, collections = split_variables(random_variables(CARRYING.init, batches[0]))
+    token_mask = np.ones((3, 20), np.float32)
+    token_mask[2, 13:] = 0
+    batch = {"tokens": jnp.asarray(tokens), "token_mask": jnp.asarray(token_mask)}
+    found = CARRYING.evaluate(params, collections, batch | {"mask": jnp.ones(3)}, KEY)
+    plain = dataclasses.replace(CARRYING, streams=None)
+    expected = plain.evaluate(params, {}, batch | {"mask": jnp.ones(3)}, KEY)
+    assert float(found["loss"].weight) == 53
+    for name, value in compute(expected).items():
+        assert compute(found)[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_streams_are_refused_where_they_cannot_be_carried(streams, batch):
+    _, (first, *_) = streams
+    with pytest.raises(UserError, match=r"set data\.source\.streams"):
+        CARRYING.init(KEY, batch)
+    with pytest.raises(UserError, match="for recurrent models"):
+        dataclasses.replace(OBJECTIVE, streams=3).init(KEY, first)
+    params, collections = split_variables(random_variables(CARRYING.init, first))
+    half = {name: x[:2] for name, x in first.items()}
+    with pytest.raises(UserError, match=r"2 rows at a time; data\.batch_size must be equal"):
+        CARRYING.loss(params, collections, half, KEY)
 
 
 @pytest.mark.parametrize(
