@@ -18,12 +18,27 @@ GPT = {
     "optimizer.schedule.warmup": "2 steps",
     "steps_per_call": 5,
 }
-TRANSLATION = {
-    "objective.model.num_layers": 1,
-    "objective.model.num_heads": 2,
-    "objective.model.embed_dim": 16,
-    "objective.model.mlp_dim": 16,
-    "probes.test.probe.max_new_tokens": 8,
+TRANSLATION = (
+    {
+        "objective.model.num_layers": 1,
+        "objective.model.num_heads": 2,
+        "objective.model.embed_dim": 16,
+        "objective.model.mlp_dim": 16,
+        "probes.test.probe.max_new_tokens": 8,
+    },
+)
+PTB = {
+    "objective.model.vocab_size": 32,
+    "objective.model.hidden_dim": 8,
+    "objective.streams": 16,
+    "data.source.streams": 16,
+    "data.source.block_size": 5,
+    **{
+        f"evaluations.{split}.source.{setting}": 1000
+        for split in ("validation", "test")
+        for setting in ("block_size", "stride")
+    },
+    "steps_per_call": 5,
 }
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
@@ -124,6 +139,7 @@ SHRUNK = {
         "objective.model.hidden_dim": 16,
         "probes.test.probe.max_new_tokens": 8,
     },
+    "sequence/lstm_ptb.py": PTB,
     "generative/vae_mnist.py": {
         "objective.encoder.hidden": (16,),
         "objective.decoder.hidden": (16,),
@@ -155,11 +171,29 @@ SAME_BUT_DEEPER = (
     *(f"sequence/dlinear_etth1.py:{horizon}" for horizon in (192, 336, 720)),
     *(f"sequence/patchtst_etth1.py:{horizon}" for horizon in (192, 336, 720)),
     *(f"sequence/{name}.py:{cell}" for name in ("adding", "copy") for cell in ("gru", "rnn")),
+    *(f"sequence/lstm_ptb.py:{size}" for size in ("medium", "large")),
+    *(f"sequence/llama_tinystories.py:{size}" for size in ("42m", "110m")),
 )
-"""Variants that differ from one of SHRUNK in a number, or in a layer that has tests of its own."""
+"""Variants that differ from one of SHRUNK or ONE_STEP in numbers."""
 
 BUILT_ON = ("vision/transfer_cifar10.py:pretrain",)
 """Configs without a number to reach, for others to begin with."""
+
+TRANSFORMER = {
+    "objective.model.vocab_size": 296,
+    "objective.model.num_layers": 1,
+    "objective.model.num_heads": 2,
+    "objective.model.embed_dim": 16,
+    "objective.model.block_size": 16,
+    "data.source.block_size": 16,
+    "evaluations.validation.source.block_size": 16,
+    "evaluations.validation.source.stride": 16,
+    "micro_batches": 2,
+    "steps_per_call": 1,
+    "compute_dtype": "float32",
+    "optimizer.schedule.warmup": "0 steps",
+}
+LLAMA = TRANSFORMER | {"objective.model.mlp_dim": 32, "data.source.stride": 16}
 
 NO_WARMUP = {"optimizer.schedule.warmup": "0 steps"}
 # In float32, which compiles in half the time of bfloat16 on a CPU.
@@ -176,6 +210,13 @@ IMAGENET = {
 } | NO_WARMUP
 
 ONE_STEP = {
+    "sequence/gpt2_openwebtext.py": TRANSFORMER
+    | {
+        "data.source.stop": 0.8,
+        "data.source.stride": 4,
+        "evaluations.validation.source.start": 0.8,
+    },
+    "sequence/llama_tinystories.py": LLAMA,
     "vision/imagenet.py": IMAGENET,
     "vision/imagenet.py:efficientnet_b0": IMAGENET,
     "vision/imagenet.py:vit_s16": IMAGENET | {"data.transforms.5.num_classes": 10},

@@ -57,6 +57,7 @@ def write_small_data(folder: Path) -> Path:
     write_chorales(folder / "jsb_chorales")
     write_spoken_digits(folder / "fsdd")
     write_imagenet(folder / "tfds")
+    _write_corpora(folder, text, generator)
     return folder
 
 
@@ -119,6 +120,30 @@ def write_spoken_digits(folder: Path) -> None:
                 recording.setparams((1, 2, 8000, 0, "NONE", ""))
                 recording.writeframes((gain * tone).astype("<i2").tobytes())
             archive.writestr(f"{digit}_{speaker}_{take}.wav", file.getvalue())
+
+
+def _write_corpora(folder: Path, text: str, generator: np.random.Generator) -> None:
+    from research.data.tokenizers import TrainedSubword
+
+    source = folder / "tinyshakespeare" / "input.txt"
+    for name, special in {"gpt2": ("<|endoftext|>",), "llama2": ("<s>", "</s>")}.items():
+        (folder / name).mkdir()
+        tokenizer = TrainedSubword((str(source),), 290, special_tokens=special)
+        tokenizer.save(folder / name / "tokenizer.json")
+    # Of a few words only: the hash that splits them is of the text.
+    documents = [f"{i} {text[start : start + 60]}" for i, start in enumerate(range(0, 12_000, 60))]
+    write_tfds_texts(folder / "tfds", "openwebtext", documents)
+    (folder / "tinystories").mkdir()
+    for split in ("train", "valid"):
+        stories = "\n<|endoftext|>\n".join(documents[:50])
+        (folder / "tinystories" / f"TinyStories-{split}.txt").write_text(stories)
+    (folder / "ptb").mkdir()
+    words = [f"word{i}" for i in range(30)]
+    for split, count in {"train": 3000, "valid": 700, "test": 500}.items():
+        drawn = [words[i] for i in generator.integers(len(words), size=count)]
+        lines = "".join(f" {' '.join(drawn[i : i + 10])} \n" for i in range(0, count, 10))
+        with lzma.open(folder / "ptb" / f"ptb.{split}.txt.xz", "wt", preset=0) as file:
+            file.write(lines)
 
 
 def _membranes(generator: np.random.Generator) -> np.ndarray:

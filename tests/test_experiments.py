@@ -89,8 +89,10 @@ def shallow(monkeypatch):
 
 @pytest.mark.parametrize("config", sorted(ONE_STEP))
 @pytest.mark.usefixtures("quickly_traced", "shallow")
-def test_large_config_takes_a_step(config, tmp_path, shared_dir):
-    file, *settings = arguments(config, tmp_path, shared.small_data(shared_dir))
+def test_large_config_takes_a_step(config, tmp_path, shared_dir, monkeypatch):
+    data_dir = shared.small_data(shared_dir)
+    monkeypatch.setenv("RESEARCH_DATA_DIR", str(data_dir))  # as commands do for --data_dir
+    file, *settings = arguments(config, tmp_path, data_dir)
     file = file.removeprefix("--config=")
     as_written = configs.load(file)
     assert as_written.reference is not None
@@ -100,7 +102,7 @@ def test_large_config_takes_a_step(config, tmp_path, shared_dir):
         if setting.startswith("--config.")
     ]
     # Also traces evaluation, and checks that it measures the reference's metric.
-    prepared = prepare.prepare(configs.load(file, overrides), shared.small_data(shared_dir))
+    prepared = prepare.prepare(configs.load(file, overrides), data_dir)
     state = prepared.parallel.from_logical(random_state(prepared.initial_shapes()))
     names = ("params", "collections", "ema")
     before = {name: jax.tree.map(np.array, getattr(state, name)) for name in names}

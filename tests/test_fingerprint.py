@@ -53,10 +53,9 @@ def test_a_replaced_tokenizer_file_is_refused(tmp_path: Path, shared_dir: Path, 
     assert commands["evaluate"]() == 0
     save_tokenizer("Once more unto the breach " * 9, path)
     assert path.read_text() != original
-    for name, command in commands.items():
+    for command in commands.values():
         with pytest.raises(UserError, match=r"tokenizer: what it reads is not what the run in"):
             command()
-            pytest.fail(f"{name} took another tokenizer")
     path.write_text(original)
     for command in commands.values():
         assert command() == 0

@@ -21,6 +21,7 @@ from tests.shrink import arguments
 CONFIGS = (
     "vision/lenet_mnist.py",
     "sequence/gpt_shakespeare.py",
+    "sequence/lstm_ptb.py",
     "generative/vae_mnist.py",
     "generative/gan_mnist.py",
     "selfsupervised/rotation_mnist.py",

@@ -10,12 +10,12 @@ def transformer_rules(
     """Rules for every model made of `nn.transformer`: GPT, Llama, BERT, T5, translation, ViT's
     blocks.
 
-    Over "tensor" they are Megatron's (Shoeybi et al., 2019): projections to heads and `up` are split
-    by their outputs, `out` and `down` by their inputs, so that a branch needs one sum over devices;
-    embeddings and logits by the vocabulary, which must be divisible. The other large dimension is
-    split over "fsdp". What is in no rule, such as positions, is split over fsdp by default.
-    `grouped_queries` is for models with `num_kv_heads`, and `tied` False for those with a head of
-    their own.
+    Over "tensor" they are Megatron's (Shoeybi et al., 2019): projections to heads and `up` are
+    split by their outputs, `out` and `down` by their inputs, so that a branch needs one sum over
+    devices; embeddings and logits by the vocabulary, which must be divisible. The other large
+    dimension is split over "fsdp". What is in no rule, such as positions, is split over fsdp by
+    default. `grouped_queries` is for models with `num_kv_heads`, and `tied` False for those with a
+    head of their own.
     """
     inside: list[Rule] = [
         ("(cross_)?attention/(qkv|key_value)/kernel", ("fsdp", None, "tensor", None)),

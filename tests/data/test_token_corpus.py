@@ -25,7 +25,7 @@ TEXTS = ["first one", "a second, longer one", "3", "the fourth is the last"]
 
 
 def corpus(*paths: str, **settings) -> TokenCorpus:
-    files = {key: settings.pop(key) for key in ("separator", "field") if key in settings}
+    files = {key: settings.pop(key) for key in ("separator", "field", "strip") if key in settings}
     given = {"tokenizer": Byte(), "block_size": 4, "end_token": END} | settings
     return TokenCorpus(TextFiles(paths, **files), **given)
 
@@ -46,12 +46,14 @@ def test_documents_are_read_from_whatever_holds_them(tmp_path: Path) -> None:
     for number, text in enumerate(TEXTS):
         (tmp_path / f"part_{number}.txt").write_text(text)
     (tmp_path / "marked.txt.gz").write_bytes(gzip.compress("<end>".join(TEXTS).encode()))
+    (tmp_path / "spaced.txt").write_text("\n<end>\n".join(TEXTS) + "\n<end> \n")
     (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress("\n\n".join(rows).encode()))
     expected = "".join(text + END for text in TEXTS)
     for source in (
         corpus("part_*.txt"),
         corpus("part_0.txt", "part_[123].txt"),
         corpus("marked.txt.gz", separator="<end>"),
+        corpus("spaced.txt", separator="<end>", strip=True),
         corpus("a.jsonl.xz", field="text"),
         TokenCorpus(Tfds("tales", "train", keys=("text",)), Byte(), 4, END),
     ):

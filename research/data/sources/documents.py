@@ -41,12 +41,14 @@ class TextFiles:
 
     Each file is a document; with a `separator`, such as "<|endoftext|>" or a line feed, each part
     between two is one; with a `field` the files have a JSON object a line, and the text in its
-    field is one. A document is in memory as a whole, a file only where it is one.
+    field is one. `strip` takes white space off both ends. A document is in memory as a whole, a
+    file only where it is one.
     """
 
     paths: tuple[str, ...]
     separator: str | None = None
     field: str | None = None
+    strip: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(self.paths))
@@ -81,14 +83,15 @@ class TextFiles:
                             f"{path} is not UTF-8 text: byte {start + error.start} is "
                             f"0x{data[error.start]:02x}."
                         ) from error
+                    place = str(path)
                     if self.field is not None:
                         place = f"{path}, line {number}"
-                        if text.strip():
-                            yield Document(_field(text, self.field, place), place, share)
+                        if not text.strip():
+                            continue
+                        text = _field(text, self.field, place)
                     elif self.separator is not None:
-                        yield Document(text, f"{path}, document {number}", share)
-                    else:
-                        yield Document(text, str(path), share)
+                        place = f"{path}, document {number}"
+                    yield Document(text.strip() if self.strip else text, place, share)
             before += size
 
     def _parts(self, file: Any) -> Iterator[tuple[int, bytes]]:
