@@ -111,8 +111,9 @@ class MultiHeadAttention(nn.Module):
             keys, values, mask = self._appended(keys, values, key_mask)
             causal, window, key_mask = False, None, None
         elif use_cache:
-            keys = self.variable("cache", "key", lambda: keys).value
-            values = self.variable("cache", "value", lambda: values).value
+            first_keys, first_values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
+            keys = self.variable("cache", "key", lambda: first_keys).value.swapaxes(1, 2)
+            values = self.variable("cache", "value", lambda: first_values).value.swapaxes(1, 2)
         elif segments is not None:
             mask = (segments[:, :, None] == segments[:, None, :])[:, None]
         dropout = None
@@ -178,28 +179,37 @@ class MultiHeadAttention(nn.Module):
     def _appended(
         self, key: Array, value: Array, key_mask: Array | None
     ) -> tuple[Array, Array, Array | None]:
-        """The keys and values so far with these at their end, and who may see whom."""
+        """The keys and values so far with these at their end, and who may see whom.
+
+        The cache is (batch, num_kv_heads, length, head_dim), as products read it: turning all of it
+        around for each token would cost more than reading it.
+        """
+        key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
         exists = self.has_variable("cache", "key")
         keys = self.variable("cache", "key", jnp.zeros, key.shape, key.dtype)
         values = self.variable("cache", "value", jnp.zeros, value.shape, value.dtype)
-        seen = self.variable("cache", "mask", jnp.zeros, key.shape[:2], bool)
+        batch, _, length, _ = key.shape
+        seen = self.variable("cache", "mask", jnp.zeros, (batch, length), bool)
         index = self.variable("cache", "index", jnp.zeros, (), jnp.int32)
         if not exists:
-            return key, value, None
-        start, length = index.value, key.shape[1]
+            return key.swapaxes(1, 2), value.swapaxes(1, 2), None
+        start = index.value
         if key_mask is None:
-            key_mask = jnp.ones((key.shape[0], length), bool)
-        append = partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=1)
-        keys.value, values.value = append(keys.value, key), append(values.value, value)
-        seen.value, index.value = append(seen.value, key_mask), start + length
+            key_mask = jnp.ones((batch, length), bool)
+        append = partial(lax.dynamic_update_slice_in_dim, start_index=start)
+        # Without the barrier XLA appends once for each use, each time to a copy of all.
+        keys.value, values.value = lax.optimization_barrier(
+            (append(keys.value, key, axis=2), append(values.value, value, axis=2))
+        )
+        seen.value, index.value = append(seen.value, key_mask, axis=1), start + length
         mask = attention_mask(
             start + jnp.arange(length),
-            jnp.arange(keys.value.shape[1]),
+            jnp.arange(keys.value.shape[2]),
             causal=True,
             window=self.window,
             key_mask=seen.value,
         )
-        return keys.value, values.value, mask
+        return keys.value.swapaxes(1, 2), values.value.swapaxes(1, 2), mask
 
 
 class PackedProjection(nn.Module):

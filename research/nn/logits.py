@@ -14,7 +14,11 @@ def tied_logits(
     # A gradient that sums over one axis of tokens is much faster on CPU than over two.
     flat = x.reshape(-1, x.shape[-1])
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    logits = jnp.dot(flat, embedding.T.astype(x.dtype), preferred_element_type=dtype)
+    embedding = embedding.astype(x.dtype)
+    if len(flat) == 1:  # on CPU a product with a vector is five times as fast as with one row
+        logits = jnp.dot(embedding, flat[0], preferred_element_type=dtype)
+    else:
+        logits = jnp.dot(flat, embedding.T, preferred_element_type=dtype)
     return logits.reshape(*x.shape[:-1], -1)
 
 

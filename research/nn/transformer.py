@@ -1,10 +1,12 @@
 """The transformer (Vaswani et al., 2017): its block and the stack."""
 
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Bool, Float, Int
@@ -250,3 +252,24 @@ class Transformer(TransformerSettings):
             Block(**settings, name="blocks"), x, jnp.asarray(rates) if skips else None
         )
         return x, outputs if stacked is None else list(stacked)
+
+
+def unscanned(model: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
+    """The same model without a scan over its layers, and its variables. Each token that is written
+    would have the parameters of all layers copied out of their stack."""
+    if not getattr(model, "scan_layers", False):
+        return model, variables
+
+    def unstack(tree: Any) -> Any:
+        if not isinstance(tree, Mapping):
+            return tree
+        apart: dict[str, Any] = {}
+        for name, inside in tree.items():
+            if name == "blocks":
+                for layer in range(len(jax.tree.leaves(inside)[0])):
+                    apart[f"block_{layer}"] = jax.tree.map(lambda x, i=layer: x[i], inside)
+            else:
+                apart[name] = unstack(inside)
+        return apart
+
+    return model.clone(scan_layers=False), unstack(variables)

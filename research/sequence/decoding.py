@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from research.nn.transformer import unscanned
 from research.sequence.sampling import Sampling, draw
 
 
@@ -50,6 +51,7 @@ def write(
     that is all. The model keeps what it has seen in a cache; a model with a `block_size` sees that
     many last tokens, at positions from 0. Row i is the same however many there are.
     """
+    model, variables = unscanned(model, variables)
     prompts = jnp.asarray(prompts)
     batch_size, prompt_length = prompts.shape
     if prompt_mask is None:

@@ -45,6 +45,25 @@ def test_greedy_is_the_chain_of_most_likely_tokens(variables):
     assert len(np.unique(drawn[:, 3:])) > 1, "a constant chain proves nothing"
 
 
+def test_a_scan_over_layers_writes_the_same():
+    model = MODEL.clone(num_layers=2, scan_layers=True)
+    stacked = random_variables(model.init, PROMPTS)
+    tokens = np.asarray(PROMPTS)
+    for _ in range(3):
+        logits = model.apply(stacked, jnp.asarray(tokens))
+        tokens = np.append(tokens, np.argmax(logits[:, -1:], axis=-1), axis=1)
+    (written,) = write(
+        model,
+        stacked,
+        jax.random.key(0),
+        PROMPTS,
+        vocab_size=11,
+        max_new_tokens=3,
+        sampling=Sampling(temperature=0),
+    )
+    np.testing.assert_array_equal(written, tokens)
+
+
 def test_top_1_and_a_temperature_near_0_are_greedy(variables):
     greedy = draw(variables, temperature=0)
     np.testing.assert_array_equal(draw(variables, top_k=1), greedy)
