@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launch.data_benchmark import measure_data, tokens_a_step
+from launch.generation_benchmark import measure_generation
 from launch.option_values import positive
 from research import command_line
 from research.command_line import DONE
@@ -19,12 +21,17 @@ _EXAMPLES = """examples:
   python -m launch.benchmark --config experiments/sequence/gpt_shakespeare.py \\
       --config.steps_per_call=20 --steps 400
   python -m launch.benchmark --config experiments/vision/lenet_digits.py --trials 64 --workers 2
+  python -m launch.benchmark --config experiments/sequence/gpt_shakespeare.py --data
+  python -m launch.benchmark --config experiments/sequence/gpt2_openwebtext.py --generate \\
+      --config.compute_dtype=float32
 
 `bare` is a Python loop over the same compiled step with its batch already on the device: the most
 that training can reach. The two are measured in turns, and their ratio in each turn.
 
 With --trials a sweep of the config's search space is measured instead: as processes (--workers) and
-as one program (vmap), each from its start to its report, beside a sweep of one trial.
+as one program (vmap), each from its start to its report, beside a sweep of one trial. With --data
+it is the batches that the host makes, and with --generate how fast a language model writes, beside
+what reading its parameters and cache takes.
 """
 
 
@@ -38,6 +45,8 @@ def run(arguments: Sequence[str]) -> int:
     command_line.add_data_dir(parser)
     parser.add_argument("--steps", type=positive, default=200, help="a measurement's; default 200")
     parser.add_argument("--repeats", type=positive, default=5, help="measurements; default 5")
+    parser.add_argument("--data", action="store_true", help="measure the host's batches")
+    parser.add_argument("--generate", action="store_true", help="measure how fast a model writes")
     parser.add_argument("--trials", type=positive, help="measure a sweep of so many trials")
     parser.add_argument("--workers", type=positive, default=1, help="its processes; default 1")
     options = parser.parse_args(arguments)
@@ -47,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     from research.engine import config
 
     experiment = config.load(options.config, overrides)
-    if options.steps < 2 * experiment.steps_per_call:
+    if not (options.data or options.generate) and options.steps < 2 * experiment.steps_per_call:
         raise UserError(
             f"--steps={options.steps}: at least two calls of {experiment.steps_per_call}"
         )
@@ -57,7 +66,12 @@ def run(arguments: Sequence[str]) -> int:
     from research.engine.progress import table
 
     data_dir = default_data_dir()
-    results = measure(experiment, data_dir, options.steps, options.repeats)
+    if options.data:
+        results = measure_data(experiment, data_dir, options.steps, options.repeats)
+    elif options.generate:
+        results = measure_generation(experiment, options.repeats)
+    else:
+        results = measure(experiment, data_dir, options.steps, options.repeats)
     table("Benchmark", ("quantity", "value"), list(results.items()))
     print(json.dumps(results))
     return DONE
@@ -81,6 +95,7 @@ def measure(experiment: Any, data_dir: Path, steps: int, repeats: int) -> dict[s
     import jax
     import numpy as np
 
+    from launch.machine_speed import matmul_flops
     from research.engine import cost
     from research.engine.duration import Duration
     from research.engine.prepare import prepare
@@ -117,18 +132,23 @@ def measure(experiment: Any, data_dir: Path, steps: int, repeats: int) -> dict[s
         jax.block_until_ready(state)
         bare_rates.append(steps // length * length / (time.perf_counter() - started))
 
-    rate, found, peak = float(np.median(rates)), cost.cost_of(compiled), cost.peak_flops()
+    rate, found = float(np.median(rates)), cost.cost_of(compiled)
+    peak = cost.peak_flops() or matmul_flops()
+    targets = tokens_a_step(run.example)
     return {
         "device": jax.local_devices()[0].device_kind,
         "devices": len(jax.devices()),
         "steps_per_second": rate,
         "examples_per_second": rate * experiment.data.batch_size,
+        "tokens_per_second": None
+        if targets is None
+        else rate * experiment.data.batch_size * targets / len(run.example["tokens"]),
         "bare_steps_per_second": float(np.median(bare_rates)),
         "share_of_bare": float(np.median(np.divide(rates, bare_rates))),
         "data_wait": float(np.median(waits)),
         "compile_seconds": compile_seconds,
         "flops_per_step": found.flops,
-        "flops_utilisation": found.flops * rate / peak if found.flops and peak else None,
+        "flops_utilisation": found.flops * rate / peak if found.flops else None,
         "peak_bytes": found.peak_bytes,
     }
 

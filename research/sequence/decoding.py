@@ -109,7 +109,11 @@ def _read(
     return logits[:, -1], cached["cache"]
 
 
-@partial(jax.jit, static_argnames=("model", "sampling", "end_token", "window"))
+@partial(
+    jax.jit,
+    static_argnames=("model", "sampling", "end_token", "window"),
+    donate_argnames="writing",  # or the whole cache is copied for every token that is streamed
+)
 def _advance(
     model: nn.Module,
     variables: Mapping[str, Any],
