@@ -17,9 +17,7 @@ WORDS = "To be, or not to be: that is the question. ROMEO: O, she doth teach the
 
 
 def write_small_data(folder: Path) -> Path:
-    """Writes `mnist/` (512 + 128 digits of 28×28), `cifar10/` (5 · 64 + 64 digits of 32×32 in
-    colour), `tinyshakespeare/`, `multi30k/`, `ett/` (320 hours of 7 columns),
-    `tfds/imagenet2012/` and `isbi2012_em/` (30 slices of 32×32); returns the folder."""
+    """Writes what the example configs read, small and made up; returns the folder."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
