@@ -9,7 +9,6 @@ from research.data.sources.documents import TextFiles as TextFiles
 from research.data.sources.idx import Idx as Idx
 from research.data.sources.image_folder import ImageFolder as ImageFolder
 from research.data.sources.joined_recordings import JoinedRecordings as JoinedRecordings
-from research.data.sources.json_lines import JsonLines as JsonLines
 from research.data.sources.labelled_text import LabelledText as LabelledText
 from research.data.sources.piano_rolls import PianoRolls as PianoRolls
 from research.data.sources.recordings import Recordings as Recordings
