@@ -40,6 +40,18 @@ PTB = {
     },
     "steps_per_call": 5,
 }
+IMDB = {
+    "data.source.source.max_length": 12,
+    "data.length_buckets": (8, 12),
+    "evaluations.validation.source.source.max_length": 12,
+    "evaluations.test.source.max_length": 12,
+    "data.source.stop": -20,
+    "evaluations.validation.source.start": -20,
+    "evaluations.validation.every": "6 steps",
+    "evaluations.validation.batch_size": 16,
+    "evaluations.test.batch_size": 16,
+    "objective.model.vocab_size": 32,
+}
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
 # By set, the rows to be forecast of the 320 that there are.
@@ -134,6 +146,11 @@ SHRUNK = {
     "sequence/lstm_jsb.py": {"objective.model.hidden_dim": 8},
     "sequence/t5_multi30k.py": TRANSLATION | {"objective.model.head_dim": 8},
     "sequence/tcn_jsb.py": {"objective.model.channels": (8, 8)},
+    "sequence/gru_imdb.py": IMDB | {"objective.model.hidden_dim": 8},
+    "sequence/lstm_imdb.py": IMDB | {"objective.model.hidden_dim": 8},
+    "sequence/t5_multi30k.py": TRANSLATION | {"objective.model.head_dim": 8},
+    "sequence/transformer_imdb.py": IMDB
+    | {"objective.model.embed_dim": 8, "objective.model.mlp_dim": 8},
     "sequence/transformer_multi30k.py": TRANSLATION,
     "sequence/transformer_multi30k.py:gru": {
         "objective.model.hidden_dim": 16,

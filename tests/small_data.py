@@ -54,6 +54,7 @@ def write_small_data(folder: Path) -> Path:
     write_translations(folder / "multi30k")
     write_chorales(folder / "jsb_chorales")
     write_spoken_digits(folder / "fsdd")
+    write_reviews(folder / "imdb")
     write_imagenet(folder / "tfds")
     _write_corpora(folder, text, generator)
     return folder
@@ -142,6 +143,20 @@ def _write_corpora(folder: Path, text: str, generator: np.random.Generator) -> N
         lines = "".join(f" {' '.join(drawn[i : i + 10])} \n" for i in range(0, count, 10))
         with lzma.open(folder / "ptb" / f"ptb.{split}.txt.xz", "wt", preset=0) as file:
             file.write(lines)
+
+
+def write_reviews(folder: Path) -> None:
+    """Reviews of 4 to 20 words, most of which are as good or bad as the film."""
+    words = {0: ("bad", "dull", "awful", "boring"), 1: ("good", "fine", "moving", "great")}
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in {"train": 180, "test": 40}.items():
+        with lzma.open(folder / f"{split}.jsonl.xz", "wt", encoding="utf-8", preset=0) as file:
+            for i in range(count):
+                label, length = i % 2, generator.integers(4, 20)
+                text = " ".join(generator.choice([*words[label], "the", "film"], length))
+                row = {"id": i, "label": label, "rating": 2 + 6 * label, "text": f"{text}!<br />"}
+                file.write(json.dumps(row) + "\n")
 
 
 def _membranes(generator: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ class TransformerClassifier(nn.Module):
 
     `pooling` is of the last block's normalised outputs. Without a `vocab_size` sequences are of
     vectors, and a dense layer takes the place of the embeddings. Dropout is of the embeddings with
-    their positions, the residual branches, the attention weights, and before the logits;
+    their positions, the residual branches (not the attention weights), and before the logits;
     `token_dropout_rate` is of whole embeddings (Dai and Le, 2015). For `scan_layers` and `remat`
     see `nn.transformer.Transformer`.
     """
@@ -71,7 +71,6 @@ class TransformerClassifier(nn.Module):
             mlp_dim=self.mlp_dim,
             activation="relu",
             dropout_rate=self.dropout_rate,
-            attention_dropout_rate=self.dropout_rate,
             scan_layers=self.scan_layers,
             remat=self.remat,
             kernel_init=nn.initializers.glorot_uniform(),

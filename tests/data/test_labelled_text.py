@@ -73,6 +73,8 @@ def test_tokens_around_a_text_are_kept(tmp_path: Path) -> None:
         for row, mask in zip(batch["tokens"], batch["token_mask"], strict=True)
     ]
     assert decoded == ["[CLS] b b a [SEP]", "[CLS] b [SEP]"]
+    with pytest.raises(UserError, match=r"Char has no token '\[CLS\]'"):
+        LabelledText("a.jsonl", "text", Char(" ab"), 3, start_token="[CLS]").open(tmp_path)
 
 
 def test_tables(tmp_path: Path) -> None:

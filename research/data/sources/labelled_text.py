@@ -16,7 +16,7 @@ from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find
 from research.data.sources.text_rows import Row, read_rows
-from research.data.tokenizers.base import Tokenizer, below, files_of
+from research.data.tokenizers.base import Tokenizer, below, files_of, id_or_none
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
@@ -90,13 +90,12 @@ class LabelledText:
         return [(text, label) for text, label in examples]
 
     def _decode(self, path: Path, tokenizer: Any) -> Iterator[dict[str, np.ndarray]]:
-        start, end = (
-            [] if token is None else [tokenizer.token_id(token)]
-            for token in (self.start_token, self.end_token)
-        )
+        start, end = (_ids(tokenizer, token) for token in (self.start_token, self.end_token))
         room = len(start) + self.max_length + len(end)
-        unknown, counts = _unknown_id(tokenizer), Counter[str]()
-        rows: list[tuple[list[int], float]] = []
+        names = getattr(tokenizer, "unknown", "[UNK]"), "<unk>"
+        unknown = [x for x in (id_or_none(tokenizer, name) for name in names) if x is not None]
+        counts = Counter[str]()
+        rows: list[tuple[np.ndarray, float]] = []
 
         def piece() -> dict[str, np.ndarray]:
             tokens = np.zeros((len(rows), room), np.min_scalar_type(tokenizer.vocab_size - 1))
@@ -112,8 +111,8 @@ class LabelledText:
             counts["texts"] += 1
             counts["cut"] += len(ids) > self.max_length
             counts["tokens"] += len(ids)
-            counts["unknown"] += int((ids == unknown).sum())
-            rows.append(([*start, *self._cut(ids), *end], label))
+            counts["unknown"] += int(np.isin(ids, unknown).sum())
+            rows.append((np.concatenate([start, self._cut(ids), end]), label))
             if len(rows) == ROWS_A_PIECE:
                 yield piece()
                 rows = []
@@ -208,11 +207,11 @@ def _field(row: Row, name: str) -> Any:
     return row[name]
 
 
-def _unknown_id(tokenizer: Any) -> int:
-    """The id of what stands for words that a tokenizer does not know; -1 for none."""
-    for token in (getattr(tokenizer, "unknown", None), "[UNK]", "<unk>"):
-        try:
-            return tokenizer.token_id(token)
-        except (AttributeError, TypeError, UserError):
-            continue
-    return -1
+def _ids(tokenizer: Any, token: str | None) -> np.ndarray:
+    """That of a special token; none for none."""
+    if token is None:
+        return np.zeros(0, np.int32)
+    index = id_or_none(tokenizer, token)
+    if index is None:
+        raise UserError(f"LabelledText: {type(tokenizer).__name__} has no token {token!r}.")
+    return np.asarray([index], np.int32)
