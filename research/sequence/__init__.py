@@ -11,6 +11,7 @@ from research.sequence.forecasting import Forecasting
 from research.sequence.gpt import GPT
 from research.sequence.language_modeling import LanguageModeling
 from research.sequence.llama import Llama
+from research.sequence.masked_language_modeling import MaskedLanguageModeling
 from research.sequence.patchtst import PatchTST
 from research.sequence.polyphonic_music import PolyphonicMusic
 from research.sequence.recurrent_classifier import RecurrentClassifier
@@ -43,6 +44,7 @@ __all__ = [
     "Forecasting",
     "LanguageModeling",
     "Llama",
+    "MaskedLanguageModeling",
     "PatchTST",
     "PolyphonicMusic",
     "RecurrentClassifier",

@@ -56,10 +56,13 @@ class BERT(nn.Module):
         token_types: Int[Array, "batch length"] | None = None,
         segments: Int[Array, "batch length"] | None = None,
         positions: Int[Array, "#batch length"] | None = None,
+        masked_positions: Int[Array, "batch masked"] | None = None,
     ) -> Float[Array, "batch ... outputs"]:
         """Logits of classes where there are some, else of every token, float32, else the pooled
         features or those of every token; dropout only where `train`. Arguments as of `features`."""
-        *_, last = self.features(tokens, train, key_mask, token_types, segments, positions).values()
+        *_, last = self.features(
+            tokens, train, key_mask, token_types, segments, positions, masked_positions
+        ).values()
         return last
 
     @nn.compact
@@ -71,12 +74,15 @@ class BERT(nn.Module):
         token_types: Int[Array, "batch length"] | None = None,
         segments: Int[Array, "batch length"] | None = None,
         positions: Int[Array, "#batch length"] | None = None,
+        masked_positions: Int[Array, "batch masked"] | None = None,
     ) -> dict[str, Float[Array, "batch ..."]]:
         """`tokens`, the features of each token, and what heads there are of: `pooled`,
         `token_logits`, `class_logits`.
 
         `key_mask` is true for tokens that are no padding, `token_types` (by default 0) say which
-        sentence a token is of, and `segments` which document of several in one sequence.
+        sentence a token is of, and `segments` which document of several in one sequence. With
+        `masked_positions` the masked head is computed there only, for `token_logits` (batch,
+        masked, vocab_size).
 
         Raises ValueError where there are more than `block_size` tokens.
         """
@@ -116,6 +122,8 @@ class BERT(nn.Module):
         if self.pooler:
             outputs["pooled"] = jnp.tanh(dense(self.embed_dim, name="pooler")(x[:, 0]))
         if self.masked_head:
+            if masked_positions is not None:
+                x = jnp.take_along_axis(x, masked_positions[..., None], axis=1)
             hidden = nn.gelu(dense(self.embed_dim, name="masked_dense")(x), approximate=False)
             hidden = norm(name="masked_norm")(hidden)
             bias = self.param(

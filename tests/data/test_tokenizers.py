@@ -20,7 +20,11 @@ from research.data.tokenizers import (
     TrainedSubword,
     Word,
     below,
+    named_id,
+    pieces_of,
+    special_ids,
     subword,
+    word_edges,
 )
 from research.errors import UserError
 
@@ -255,3 +259,42 @@ def test_tokenizers_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"txt": "a"}\n')
     with pytest.raises(UserError, match="line 1: no JSON object with 'text'"):
         TrainedSubword((str(tmp_path / "a.jsonl"),), 300, field="text").encode("a")
+
+
+@pytest.mark.parametrize("model", ["bpe", "wordpiece", "unigram"])
+def test_pieces_of_subwords_are_the_text_and_know_words(model: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the newest: low, 12 newer lows\n" * 3)
+    special = ("[PAD]", "[CLS]")
+    size = 300 if model == "bpe" else 50
+    tokenizer = TrainedSubword((str(tmp_path / "text.txt"),), size, model, special)
+    unknown = [] if model == "bpe" else [0]
+    assert special_ids(tokenizer).tolist() == [*unknown, len(unknown), len(unknown) + 1]
+    assert named_id(tokenizer, "[CLS]") == len(unknown) + 1
+    text = "the newest, 12 newer lows"
+    ids = tokenizer.encode(f"a {text}")[1 if model == "wordpiece" else 0 :]
+    pieces, (begins, ends) = pieces_of(tokenizer), word_edges(tokenizer)
+    spoken = "".join(pieces[i] for i in ids).removeprefix(" a").removeprefix("a").strip()
+    assert spoken.replace(" ,", ",") == text
+    words, before = [], True
+    for index in ids:
+        if begins[index] or before:
+            words.append("")
+        words[-1] += pieces[index]
+        before = ends[index]
+    words = [word.strip() for word in words]
+    assert words[-5:] == ["newest", ",", "12", "newer", "lows"]
+
+
+def test_pieces_of_characters_and_words() -> None:
+    assert pieces_of(Char("ab \n")) == ("a", "b", " ", "\n")
+    begins, ends = word_edges(Char("aé7 ,\n"))
+    assert begins.tolist() == [False, False, False, True, True, True]
+    assert ends.tolist() == [False, False, False, False, True, False]
+    begins, _ = word_edges(Byte())
+    assert not begins["é".encode()[0]], "a part of a letter"
+    word = Word(WORDS, end_of_line="<eos>")
+    assert pieces_of(word)[:2] == ("\n", " the")
+    assert special_ids(word).tolist() == [word.token_id("<unk>")]
+    assert word_edges(word)[0].all()
+    with pytest.raises(UserError, match="Char has no special tokens, and '\\[CLS\\]' is needed"):
+        named_id(Char("ab"), "[CLS]")

@@ -122,6 +122,14 @@ def test_heads_of_bert():
         ENCODER.clone(num_classes=3)
 
 
+def test_masked_head_of_bert_at_some_positions():
+    variables = random_variables(ENCODER.init, TOKENS)
+    positions = jnp.asarray([[3, 0, 9], [5, 5, 1]])
+    found = ENCODER.apply(variables, TOKENS, masked_positions=positions)
+    everywhere = ENCODER.apply(variables, TOKENS)
+    np.testing.assert_allclose(found, everywhere[jnp.arange(2)[:, None], positions], atol=1e-6)
+
+
 @pytest.mark.parametrize("name", TRANSLATORS)
 def test_translators_with_a_cache_and_padded_sources(name):
     model = TRANSLATORS[name]

@@ -22,6 +22,7 @@ from research.data.augment.pixels import (
     ToFloat,
 )
 from research.data.augment.rand_augment import RandAugment
+from research.data.augment.span_corruption import SpanCorruption
 from research.data.augment.transform import Transform, apply_transforms
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "RandomRotation",
     "Resize",
     "Solarize",
+    "SpanCorruption",
     "ToFloat",
     "Transform",
     "apply_transforms",

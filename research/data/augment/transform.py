@@ -33,7 +33,7 @@ def apply_transforms(transforms: Sequence[Transform], rng: PRNGKeyArray, batch: 
 def example_keys(rng: PRNGKeyArray, batch: Batch) -> PRNGKeyArray:
     """One key an example: by its place `batch["index"]` in the data where there is one, so that
     its draw does not depend on the batch it is in, else by its place in the batch."""
-    places = batch["index"] if "index" in batch else jnp.arange(len(batch["image"]))
+    places = batch["index"] if "index" in batch else jnp.arange(len(next(iter(batch.values()))))
     return jax.vmap(lambda place: jax.random.fold_in(rng, place))(places)
 
 

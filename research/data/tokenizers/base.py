@@ -34,6 +34,16 @@ class Tokenizer(Protocol):
         ...
 
 
+def named_id(tokenizer: Any, token: str) -> int:
+    """The id of a special token by its name. Raises UserError where the tokenizer has none such."""
+    if not hasattr(tokenizer, "token_id"):
+        raise UserError(
+            f"{type(tokenizer).__name__} has no special tokens, and {token!r} is needed; take "
+            "data.tokenizers.Subword, TrainedSubword or Word."
+        )
+    return tokenizer.token_id(token)
+
+
 def below(tokenizer: Any, data_dir: Path) -> Any:
     """The same tokenizer reading its files, where it has relative ones, below `data_dir`."""
     if getattr(tokenizer, "files", None) is not None:

@@ -78,6 +78,19 @@ class _Subwords:
             raise UserError(f"There is no token {token!r} in {self}.")
         return index
 
+    def pieces(self) -> tuple[str, ...]:
+        """What each token adds to a text that ends in a letter."""
+        model = self._model()
+        names = (model.id_to_token(index) for index in range(self.vocab_size))
+        if model.decoder is None:
+            return tuple(f" {name}" for name in names)
+        return tuple(model.decoder.decode(["a", name])[1:] for name in names)
+
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids of the special tokens, ascending."""
+        added = self._model().get_added_tokens_decoder()
+        return tuple(sorted(index for index, token in added.items() if token.special))
+
     def _model(self) -> Any:
         """The library's tokenizer."""
         raise NotImplementedError
