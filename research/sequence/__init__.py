@@ -3,6 +3,8 @@
 from research.sequence.acoustic_encoder import AcousticEncoder
 from research.sequence.bert import BERT
 from research.sequence.bert_classifier import BERTClassifier
+from research.sequence.bert_token_classifier import BERTTokenClassifier
+from research.sequence.bilstm_tagger import BiLSTMTagger
 from research.sequence.conformer import Conformer
 from research.sequence.ctc import CTC
 from research.sequence.dlinear import DLinear
@@ -24,7 +26,9 @@ from research.sequence.sequence_labeling import SequenceLabeling
 from research.sequence.sequence_regression import SequenceRegression
 from research.sequence.sequence_to_sequence import SequenceToSequence
 from research.sequence.t5 import T5
+from research.sequence.tagging_report import TaggingReport
 from research.sequence.tcn import TCN
+from research.sequence.token_tagging import TokenTagging
 from research.sequence.transcription_report import TranscriptionReport
 from research.sequence.transformer import TranslationTransformer
 from research.sequence.transformer_classifier import TransformerClassifier
@@ -38,6 +42,8 @@ __all__ = [
     "TCN",
     "AcousticEncoder",
     "BERTClassifier",
+    "BERTTokenClassifier",
+    "BiLSTMTagger",
     "Conformer",
     "DLinear",
     "FewShotReport",
@@ -56,6 +62,8 @@ __all__ = [
     "SequenceLabeling",
     "SequenceRegression",
     "SequenceToSequence",
+    "TaggingReport",
+    "TokenTagging",
     "TranscriptionReport",
     "TransformerClassifier",
     "TranslationReport",

@@ -263,7 +263,7 @@ def test_tokenizers_that_cannot_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["bpe", "wordpiece", "unigram"])
 def test_pieces_of_subwords_are_the_text_and_know_words(model: str, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("the newest: low, 12 newer lows\n" * 3)
+    (tmp_path / "text.txt").write_text("a the newest: low, 12 newer lows\n" * 3)
     special = ("[PAD]", "[CLS]")
     size = 300 if model == "bpe" else 50
     tokenizer = TrainedSubword((str(tmp_path / "text.txt"),), size, model, special)

@@ -32,9 +32,9 @@ def rows():
     }
 
 
-def masked(objective, tokens, is_text=None, seed=0):
+def masked(objective, tokens, is_text=None):
     """What is hidden of each row, and whether each token is."""
-    keys = jax.random.split(jax.random.key(seed), len(tokens))
+    keys = jax.random.split(jax.random.key(0), len(tokens))
     found = jax.jit(objective.masked)(keys, tokens, is_text)
     hidden = np.zeros(tokens.shape, bool)
     for row, (positions, chosen) in enumerate(zip(found.positions, found.chosen, strict=True)):
@@ -62,24 +62,22 @@ def test_hides_15_percent_most_by_the_mask():
     kept = np.mean(inputs[hidden] == originals[hidden])
     assert kept == pytest.approx(0.1 + 0.1 / 13, abs=0.015)
     np.testing.assert_allclose(hidden.mean(0), 0.15, atol=0.04, err_msg="all places alike")
-    assert not np.array_equal(hidden, masked(OBJECTIVE, tokens, seed=1)[1])
 
 
 def test_never_hides_padding_or_special_tokens(rows):
     words = ("[PAD]", "[MASK]", *"abcdefghijk")
     objective = MaskedLanguageModeling(MODEL, Word(words), mask_rate=0.5)
-    tokens, is_text = rows["tokens"], rows["token_mask"] > 0
+    tokens, is_text = (jnp.tile(rows[name], (20, 1)) for name in ("tokens", "token_mask"))
+    is_text = is_text > 0
     special = np.isin(np.asarray(tokens), [0, 2])  # <unk> is put first
     assert (special & np.asarray(is_text)).any()
     count = np.asarray(is_text & ~special).sum(1)
-    for seed in range(20):
-        found, hidden = masked(objective, tokens, is_text, seed)
-        assert not hidden[~np.asarray(is_text)].any()
-        assert not hidden[special].any()
-        expected = np.where(count, np.maximum(np.floor(0.5 * count + 0.5), 1), 0)
-        np.testing.assert_array_equal(hidden.sum(1), expected)
-        replaced = np.asarray(found.inputs)[hidden]
-        assert 0 not in replaced
+    found, hidden = masked(objective, tokens, is_text)
+    assert not hidden[~np.asarray(is_text)].any()
+    assert not hidden[special].any()
+    expected = np.where(count, np.maximum(np.floor(0.5 * count + 0.5), 1), 0)
+    np.testing.assert_array_equal(hidden.sum(1), expected)
+    assert 0 not in np.asarray(found.inputs)[hidden], "a random token is a special one"
 
 
 def test_whole_words_are_hidden_as_a_whole():
@@ -90,15 +88,13 @@ def test_whole_words_are_hidden_as_a_whole():
     words.append(" fgh")
     ends = np.cumsum([len(word) for word in words])
     assert ends[-1] == len(text)
-    ever = np.zeros(len(text), bool)
-    for seed in range(60):
-        _, (hidden,) = masked(objective, tokens, seed=seed)
-        assert 16 - 5 <= hidden.sum() <= 16, "as many words as fit into the share"
-        for start, end in zip([0, *ends], ends, strict=False):
-            part = hidden[start:end]
-            assert part.all() or not part.any(), f"a part of {text[start:end]!r}"
-        ever |= hidden
-    assert ever.all()
+    _, hidden = masked(objective, jnp.tile(tokens, (60, 1)))
+    assert (hidden.sum(1) <= 16).all(), "as many words as fit into the share"
+    assert (hidden.sum(1) > 16 - 6).all()
+    assert hidden.any(0).all()
+    for start, end in zip([0, *ends], ends, strict=False):
+        part = hidden[:, start:end]
+        assert (part.all(1) == part.any(1)).all(), f"a part of {text[start:end]!r}"
 
 
 def test_evaluation_depends_neither_on_batches_nor_on_padding(rows, evaluate_in_parts):
@@ -158,7 +154,7 @@ def test_learns_and_fills_in():
         return optax.apply_updates(params, updates), state, loss
 
     state = optimizer.init(params)
-    for i in range(300):
+    for i in range(250):
         params, state, loss = step(params, state, jax.random.key(i))
     assert loss < 0.3
     prompt = "abc.d[MASK]f.ghi,[MASK]bc.def.gh"

@@ -3,6 +3,7 @@
 from research.data.sources.adding_problem import AddingProblem as AddingProblem
 from research.data.sources.arrays import Arrays as Arrays
 from research.data.sources.classes import Classes as Classes
+from research.data.sources.conll_columns import ConllColumns as ConllColumns
 from research.data.sources.copy_memory import CopyMemory as CopyMemory
 from research.data.sources.digits import Digits as Digits
 from research.data.sources.documents import TextFiles as TextFiles
