@@ -1,6 +1,7 @@
 """Sequence models and objectives."""
 
 from research.sequence.acoustic_encoder import AcousticEncoder
+from research.sequence.answer_report import AnswerReport
 from research.sequence.bert import BERT
 from research.sequence.bert_classifier import BERTClassifier
 from research.sequence.bert_token_classifier import BERTTokenClassifier
@@ -16,6 +17,7 @@ from research.sequence.llama import Llama
 from research.sequence.masked_language_modeling import MaskedLanguageModeling
 from research.sequence.patchtst import PatchTST
 from research.sequence.polyphonic_music import PolyphonicMusic
+from research.sequence.question_answering import QuestionAnswering
 from research.sequence.recurrent_classifier import RecurrentClassifier
 from research.sequence.recurrent_language_model import RecurrentLanguageModel
 from research.sequence.recurrent_network import RecurrentNetwork
@@ -41,6 +43,7 @@ __all__ = [
     "T5",
     "TCN",
     "AcousticEncoder",
+    "AnswerReport",
     "BERTClassifier",
     "BERTTokenClassifier",
     "BiLSTMTagger",
@@ -53,6 +56,7 @@ __all__ = [
     "MaskedLanguageModeling",
     "PatchTST",
     "PolyphonicMusic",
+    "QuestionAnswering",
     "RecurrentClassifier",
     "RecurrentLanguageModel",
     "RecurrentNetwork",

@@ -104,12 +104,13 @@ def test_subwords_without_tags_are_passed_over(batch):
 
 @pytest.mark.parametrize("objective", [PLAIN, FIELD], ids=["plain", "field"])
 def test_learns_names_by_their_characters(batch, objective):
-    """Words are all unknown; those of two letters are places."""
+    """Words are all unknown; those that begin with a capital are places."""
     generator = np.random.default_rng(1)
-    short = generator.random((16, 6)) < 0.4
-    characters = np.where(np.arange(4) < np.where(short, 2, 4)[..., None], ord("a"), 0)
-    tags = np.where(short, 1, 0)
-    tags[:, 1:] += short[:, 1:] & short[:, :-1]
+    capital = generator.random((16, 6)) < 0.4
+    characters = np.full((16, 6, 3), ord("a"))
+    characters[..., 0] -= 32 * capital
+    tags = np.where(capital, 1, 0)
+    tags[:, 1:] += capital[:, 1:] & capital[:, :-1]
     given = {
         "tokens": jnp.ones((16, 6), jnp.int32),
         "token_mask": jnp.ones((16, 6)),
@@ -134,7 +135,7 @@ def test_learns_names_by_their_characters(batch, objective):
     shown = objective.show(params, {}, given, jax.random.key(0))
     assert shown["confusion_matrix"].class_names == TAGS
     assert shown["confusion_matrix"].counts.sum() == 96
-    assert "[LOC aa" in "".join(shown["sentences"].texts)
+    assert "[LOC Aaa" in "".join(shown["sentences"].texts)
 
 
 def test_tags_that_are_no_spans_have_an_accuracy_only(batch):

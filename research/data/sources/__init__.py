@@ -14,6 +14,7 @@ from research.data.sources.labelled_text import LabelledText as LabelledText
 from research.data.sources.piano_rolls import PianoRolls as PianoRolls
 from research.data.sources.recordings import Recordings as Recordings
 from research.data.sources.segmentation_folder import SegmentationFolder as SegmentationFolder
+from research.data.sources.squad import Squad as Squad
 from research.data.sources.subset import Subset as Subset
 from research.data.sources.table import Table as Table
 from research.data.sources.text import Text as Text

@@ -35,14 +35,21 @@ class _Subwords:
         return self._model().get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> Int[np.ndarray, " tokens"]:
+        return self.encode_with_offsets(text)[0]
+
+    def encode_with_offsets(
+        self, text: str
+    ) -> tuple[Int[np.ndarray, " tokens"], Int[np.ndarray, "tokens 2"]]:
+        """The ids, and which characters of the text each is of, from the first to behind the
+        last."""
         try:
-            ids = self._model().encode(text, add_special_tokens=False).ids
+            encoded = self._model().encode(text, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError) as error:
             place = next((i for i, char in enumerate(text) if "\ud800" <= char <= "\udfff"), 0)
             raise UserError(
                 f"The text has half of a surrogate pair at position {place}, which is no character."
             ) from error
-        return np.asarray(ids, np.int32)
+        return np.asarray(encoded.ids, np.int32), np.asarray(encoded.offsets).reshape(-1, 2)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Int[np.ndarray, " tokens"]]:
         """What `encode` gives for each text, by as many threads as there are cores."""
