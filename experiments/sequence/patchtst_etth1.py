@@ -9,7 +9,9 @@ plus 0.005. Months and units are those of `dlinear_etth1.py`.
 
     python -m research.train --config experiments/sequence/patchtst_etth1.py --workdir runs/patchtst
 
-Expected: TODO. Data: `ett/ETTh1.csv`.
+Expected: test MSE 0.3723 and MAE 0.396 (mean of seeds 0 to 2; 3 minutes of CPU time); with `--step
+best` of `research.evaluate`, 0.3729 and 0.397. The other horizons have not been run. Data:
+`ett/ETTh1.csv`.
 """
 
 from ml_collections import ConfigDict
