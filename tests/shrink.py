@@ -18,15 +18,13 @@ GPT = {
     "optimizer.schedule.warmup": "2 steps",
     "steps_per_call": 5,
 }
-TRANSLATION = (
-    {
-        "objective.model.num_layers": 1,
-        "objective.model.num_heads": 2,
-        "objective.model.embed_dim": 16,
-        "objective.model.mlp_dim": 16,
-        "probes.test.probe.max_new_tokens": 8,
-    },
-)
+TRANSLATION = {
+    "objective.model.num_layers": 1,
+    "objective.model.num_heads": 2,
+    "objective.model.embed_dim": 16,
+    "objective.model.mlp_dim": 16,
+    "probes.test.probe.max_new_tokens": 8,
+}
 PTB = {
     "objective.model.vocab_size": 32,
     "objective.model.hidden_dim": 8,
@@ -144,7 +142,6 @@ SHRUNK = {
     "sequence/adding.py": TOY | {"data.source.length": 12, "evaluations.test.source.length": 12},
     "sequence/copy.py": TOY | {"data.source.delay": 5, "evaluations.test.source.delay": 5},
     "sequence/lstm_jsb.py": {"objective.model.hidden_dim": 8},
-    "sequence/t5_multi30k.py": TRANSLATION | {"objective.model.head_dim": 8},
     "sequence/tcn_jsb.py": {"objective.model.channels": (8, 8)},
     "sequence/gru_imdb.py": IMDB | {"objective.model.hidden_dim": 8},
     "sequence/lstm_imdb.py": IMDB | {"objective.model.hidden_dim": 8},

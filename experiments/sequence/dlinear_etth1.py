@@ -4,7 +4,8 @@
 days, validation on the next four and the test on the four behind those; errors are of series that
 the twelve months standardise. Settings are those of the authors' code. It stops early, tests the
 epoch that is best on validation and leaves out windows that fill no batch; here the number is that
-of all windows after all ten epochs. What must be reached is the paper's number plus 0.001.
+of all windows after all ten epochs. What must be reached is 0.376 at 96 hours, the paper's
+number at the others.
 
     python -m research.train --config experiments/sequence/dlinear_etth1.py --workdir runs/dlinear
 
@@ -63,7 +64,7 @@ def get_config(variant: str = "96") -> ConfigDict:
             "reference": {
                 "paper": f"Zeng et al. 2023, table 2: {PUBLISHED[variant]}",
                 "metric": "test/mse",
-                "value": round(PUBLISHED[variant] + 0.001, 3),
+                "value": 0.376 if variant == "96" else PUBLISHED[variant],
                 "mode": "min",
             },
         }

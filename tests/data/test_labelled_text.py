@@ -52,13 +52,18 @@ def test_json_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keep", "kept"),
-    [("start", "abc"), ("end", "def"), ("both", "aef")],
+    [
+        ("start", ["abc"]),
+        ("end", ["cde"]),
+        ("both", ["ade"]),
+        ("all", ["abc", "de_"]),
+    ],
 )
-def test_long_texts_are_cut(keep: str, kept: str, tmp_path: Path) -> None:
-    write_lines(tmp_path / "a.jsonl", {"text": "abcdef"}, {"text": "abc"})
+def test_long_texts_are_cut(keep: str, kept: list[str], tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", {"text": "abcde"}, {"text": "abc"})
     source = LabelledText("a.jsonl", "text", LETTERS, 3, keep=keep)  # type: ignore[arg-type]
     tokens = batch_of(source.open(tmp_path))["tokens"]
-    assert [LETTERS.decode(row) for row in tokens] == [kept, "abc"]
+    assert [LETTERS.decode(row) for row in tokens] == [*kept, "abc"]
 
 
 def test_tokens_around_a_text_are_kept(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_tokens_around_a_text_are_kept(tmp_path: Path) -> None:
         for row, mask in zip(batch["tokens"], batch["token_mask"], strict=True)
     ]
     assert decoded == ["[CLS] b b a [SEP]", "[CLS] b [SEP]"]
-    with pytest.raises(UserError, match=r"Char has no token '\[CLS\]'"):
+    with pytest.raises(UserError, match=r"Char has no special tokens, and '\[CLS\]'"):
         LabelledText("a.jsonl", "text", Char(" ab"), 3, start_token="[CLS]").open(tmp_path)
 
 
@@ -147,7 +152,7 @@ def test_what_was_cut_and_unknown_is_logged(
     [
         ("a.jsonl", '{"text": "a"', "line 1 is not valid JSON"),
         ("a.jsonl", '["a"]', "line 1 is list, not a JSON object"),
-        ("a.csv", "text,y\na,0\nb\n", "line 3 has 1 fields for 2 columns"),
+        ("a.csv", "text,y\na,0\nb\n", "line 3 has 1 values for 2 columns"),
         ("a.csv", 'text,y\n"a"b,0\n', "line 2 is no row"),
         ("a.jsonl", "\n", "holds no examples"),
         ("a.txt", "a", r"is no \.jsonl, \.csv or \.tsv file"),
@@ -164,7 +169,7 @@ def test_files_that_hold_no_rows(file: str, content: str, message: str, tmp_path
     ("settings", "message"),
     [
         ({"max_length": 0}, "max_length must be at least 1"),
-        ({"keep": "middle"}, "keep must be 'start', 'end' or 'both'"),
+        ({"keep": "middle"}, "keep must be 'start', 'end', 'both' or 'all'"),
         ({"wrong_rows": "warn"}, "wrong_rows must be 'stop' or 'skip'"),
         ({"label": None}, "classes are those of a label"),
     ],

@@ -125,7 +125,7 @@ def test_words_of_a_json_lines_field_with_a_pattern(tmp_path: Path) -> None:
     tokenizer = Word(file=str(path), field="text", pattern=r"\w+|[^\w\s]", lowercase=True)
     assert tokenizer.words == ("<unk>", "good", ",", "!", "bad")
     path.write_text('{"text": "a"}\n{"txt": "b"}\n')
-    with pytest.raises(UserError, match="line 2: no JSON object with 'text'"):
+    with pytest.raises(UserError, match="line 2 has no field 'text'"):
         Word(file=str(path), field="text").vocab_size  # noqa: B018
 
 
@@ -257,7 +257,7 @@ def test_tokenizers_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a.txt does not exist"):
         TrainedSubword(("a.txt",), 300).encode("a")
     (tmp_path / "a.jsonl").write_text('{"txt": "a"}\n')
-    with pytest.raises(UserError, match="line 1: no JSON object with 'text'"):
+    with pytest.raises(UserError, match="line 1 has no field 'text'"):
         TrainedSubword((str(tmp_path / "a.jsonl"),), 300, field="text").encode("a")
 
 

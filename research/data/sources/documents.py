@@ -1,15 +1,14 @@
 """Documents of text, read one after the other."""
 
 import glob
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from research.data.files import find, open_bytes
+from research.data.json_rows import parse_row, text_of
 from research.errors import UserError
-from research.suggestion import did_you_mean
 
 CHUNK_BYTES = 1 << 24
 
@@ -88,7 +87,7 @@ class TextFiles:
                         place = f"{path}, line {number}"
                         if not text.strip():
                             continue
-                        text = _field(text, self.field, place)
+                        text = text_of(parse_row(text, place), self.field, place)
                     elif self.separator is not None:
                         place = f"{path}, document {number}"
                     yield Document(text.strip() if self.strip else text, place, share)
@@ -108,17 +107,3 @@ class TextFiles:
                 start += len(part) + len(separator)
         if rest.strip():  # what ends with a separator has no document behind it
             yield start, rest
-
-
-def _field(line: str, field: str, place: str) -> str:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{place} is not valid JSON: {error}.") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{place} is {type(row).__name__}, not a JSON object.")
-    if field not in row:
-        raise UserError(f"{place} has no field {field!r}{did_you_mean(field, row)}")
-    if not isinstance(row[field], str):
-        raise UserError(f"{place}: field {field!r} is {row[field]!r}, not a string.")
-    return row[field]

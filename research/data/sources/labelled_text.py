@@ -16,7 +16,7 @@ from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find
 from research.data.sources.text_rows import Row, read_rows
-from research.data.tokenizers.base import Tokenizer, below, files_of, id_or_none
+from research.data.tokenizers.base import Tokenizer, below, files_of, named_id
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
@@ -34,7 +34,8 @@ class LabelledText:
     where there are none.
 
     A text is cut to `max_length` tokens: the first, the last with `keep="end"`, or half of each
-    with "both" (Sun et al., 2019). `start_token` and `end_token` are put around it, by their names
+    with "both" (Sun et al., 2019); with "all" a longer one becomes several examples of one label.
+    `start_token` and `end_token` are put around it, by their names
     in the tokenizer ("[CLS]" and "[SEP]" of BERT). A row without a text that has tokens, or without
     a label, stops the run, or is left out with `wrong_rows="skip"`. How many were, how many texts
     were cut and how many tokens are unknown is logged when a file is first read.
@@ -50,7 +51,7 @@ class LabelledText:
     max_length: int
     label: str | None = None
     classes: tuple[str, ...] = ()
-    keep: Literal["start", "end", "both"] = "start"
+    keep: Literal["start", "end", "both", "all"] = "start"
     start_token: str | None = None
     end_token: str | None = None
     wrong_rows: Literal["stop", "skip"] = "stop"
@@ -61,9 +62,9 @@ class LabelledText:
         object.__setattr__(self, "columns", tuple(self.columns))
         if self.max_length < 1:
             raise UserError(f"LabelledText.max_length must be at least 1; got {self.max_length}.")
-        if self.keep not in ("start", "end", "both"):
+        if self.keep not in ("start", "end", "both", "all"):
             raise UserError(
-                f"LabelledText.keep must be 'start', 'end' or 'both', not {self.keep!r}."
+                f"LabelledText.keep must be 'start', 'end', 'both' or 'all', not {self.keep!r}."
             )
         if self.wrong_rows not in ("stop", "skip"):
             raise UserError(
@@ -90,12 +91,14 @@ class LabelledText:
         return [(text, label) for text, label in examples]
 
     def _decode(self, path: Path, tokenizer: Any) -> Iterator[dict[str, np.ndarray]]:
-        start, end = (_ids(tokenizer, token) for token in (self.start_token, self.end_token))
+        start, end = (
+            [] if token is None else [named_id(tokenizer, token)]
+            for token in (self.start_token, self.end_token)
+        )
         room = len(start) + self.max_length + len(end)
-        names = getattr(tokenizer, "unknown", "[UNK]"), "<unk>"
-        unknown = [x for x in (id_or_none(tokenizer, name) for name in names) if x is not None]
+        unknown = getattr(tokenizer, "unknown_id", None)
         counts = Counter[str]()
-        rows: list[tuple[np.ndarray, float]] = []
+        rows: list[tuple[list[int], float]] = []
 
         def piece() -> dict[str, np.ndarray]:
             tokens = np.zeros((len(rows), room), np.min_scalar_type(tokenizer.vocab_size - 1))
@@ -111,28 +114,33 @@ class LabelledText:
             counts["texts"] += 1
             counts["cut"] += len(ids) > self.max_length
             counts["tokens"] += len(ids)
-            counts["unknown"] += int(np.isin(ids, unknown).sum())
-            rows.append((np.concatenate([start, self._cut(ids), end]), label))
-            if len(rows) == ROWS_A_PIECE:
+            counts["unknown"] += 0 if unknown is None else int((ids == unknown).sum())
+            rows += [([*start, *part, *end], label) for part in self._parts(ids)]
+            if len(rows) >= ROWS_A_PIECE:
                 yield piece()
                 rows = []
         if rows:
             yield piece()
         logger.info(
-            "%s: %d of %d texts are longer than max_length = %d tokens and were cut; %.2f %% of "
+            "%s: %d of %d texts are longer than max_length = %d tokens%s; %.2f %% of "
             "all tokens are unknown.",
             path,
             counts["cut"],
             counts["texts"],
             self.max_length,
+            "" if self.keep == "all" else " and were cut",
             100 * counts["unknown"] / counts["tokens"],
         )
 
-    def _cut(self, ids: np.ndarray) -> np.ndarray:
+    def _parts(self, ids: np.ndarray) -> list[np.ndarray]:
+        """What is kept of a text, an example each."""
+        if self.keep == "all":
+            starts = range(0, len(ids), self.max_length)
+            return [ids[start : start + self.max_length] for start in starts]
         if len(ids) <= self.max_length:
-            return ids
+            return [ids]
         first = {"start": self.max_length, "end": 0, "both": self.max_length // 2}[self.keep]
-        return np.concatenate([ids[:first], ids[len(ids) - self.max_length + first :]])
+        return [np.concatenate([ids[:first], ids[len(ids) - self.max_length + first :]])]
 
     def _examples(self, path: Path, read: Callable[[str], Any]) -> Iterator[tuple[Any, float]]:
         """What is read of the text of every row that is right, and its label."""
@@ -205,13 +213,3 @@ def _field(row: Row, name: str) -> Any:
     if name not in row:
         raise UserError(f"no field {name!r}{did_you_mean(name, row)}")
     return row[name]
-
-
-def _ids(tokenizer: Any, token: str | None) -> np.ndarray:
-    """That of a special token; none for none."""
-    if token is None:
-        return np.zeros(0, np.int32)
-    index = id_or_none(tokenizer, token)
-    if index is None:
-        raise UserError(f"LabelledText: {type(tokenizer).__name__} has no token {token!r}.")
-    return np.asarray([index], np.int32)

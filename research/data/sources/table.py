@@ -64,11 +64,11 @@ class Table:
         rows: list[list[float]] = []
         found = False
         for line, row in lines:
-            if not any(row):
+            if not any(value.strip() for value in row):
                 continue
             rows.append(
                 [
-                    _number(row[index], lookup, f"{path}, line {line}, column {name!r}")
+                    _number(row[index].strip(), lookup, f"{path}, line {line}, column {name!r}")
                     for index, lookup, name in zip(places, lookups, wanted, strict=True)
                 ]
             )

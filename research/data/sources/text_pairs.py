@@ -12,7 +12,7 @@ from jaxtyping import Int
 from research.data.cache import decode_once, worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find, read_text
-from research.data.tokenizers.base import Tokenizer, below, files_of, id_or_none
+from research.data.tokenizers.base import Tokenizer, below, files_of, id_or_none, named_id
 from research.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ class TextPairs:
 
     def _decode(self, paths: list[Path], tokenizers: list[Any]) -> Iterator[dict[str, np.ndarray]]:
         pairs = list(self._pairs(paths))
-        start = _required_id(tokenizers[1], self.start_token, paths[1])
-        end = _required_id(tokenizers[1], self.end_token, paths[1])
+        start = named_id(tokenizers[1], self.start_token)
+        end = named_id(tokenizers[1], self.end_token)
         texts = [self.prefix + source for source, _ in pairs], [target for _, target in pairs]
         ends = id_or_none(tokenizers[0], self.end_token), end
         padding = id_or_none(tokenizers[0], self.start_token), start
@@ -141,12 +141,3 @@ def gather_pairs(arrays: Mapping[str, Any], indices: Int[Any, " batch"]) -> dict
         has_token = np.arange(batch[name].shape[1]) < arrays[f"{name}_length"][indices][:, None]
         batch[f"{name}_mask"] = has_token.astype(np.float32)
     return batch
-
-
-def _required_id(tokenizer: Any, token: str, path: Path) -> int:
-    if not hasattr(tokenizer, "token_id"):
-        raise UserError(
-            f"TextPairs: {type(tokenizer).__name__} has no special tokens, and {path} needs "
-            f"{token!r}; take data.tokenizers.Subword, TrainedSubword or Word."
-        )
-    return tokenizer.token_id(token)

@@ -1,13 +1,12 @@
 """Rows of named fields in a file: JSON lines or a table."""
 
-import csv
-import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from research.data.files import is_compressed, read_bytes
+from research.data.json_rows import parse_row
+from research.data.sources.csv_rows import parse_csv
 from research.errors import UserError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -29,7 +28,9 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, Ro
     if suffix == ".jsonl":
         yield from _objects(path, content)
     else:
-        yield from _fields(path, content, columns, DELIMITERS[suffix])
+        names, lines = parse_csv(content, path, DELIMITERS[suffix], columns)
+        for number, values in lines:
+            yield number, dict(zip(names, values, strict=True))
 
 
 def _objects(path: Path, content: str) -> Iterator[tuple[int, Row]]:
@@ -37,29 +38,4 @@ def _objects(path: Path, content: str) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number} is not valid JSON: {error}.") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number} is {type(row).__name__}, not a JSON object.")
-        yield number, row
-
-
-def _fields(
-    path: Path, content: str, columns: Sequence[str], delimiter: str
-) -> Iterator[tuple[int, Row]]:
-    lines = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    try:
-        names = [name.strip() for name in columns or next(lines, ())]
-        for values in lines:
-            if not values:
-                continue
-            if len(values) != len(names):
-                raise UserError(
-                    f"{path}, line {lines.line_num} has {len(values)} fields for {len(names)} "
-                    "columns."
-                )
-            yield lines.line_num, dict(zip(names, values, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {lines.line_num} is no row: {error}.") from error
+        yield number, parse_row(line, f"{path}, line {number}")

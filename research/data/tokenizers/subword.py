@@ -18,6 +18,7 @@ from jaxtyping import Int
 
 from research.data.cache import cache_dir, logger
 from research.data.files import read_bytes, read_text
+from research.data.json_rows import parse_row, text_of
 from research.data.tokenizers.base import Ids, check_ids, find_file, fingerprint_of
 from research.errors import UserError
 
@@ -313,9 +314,5 @@ def _texts(settings: TrainedSubword, paths: tuple[Path, ...]) -> Iterator[str]:
             if settings.field is None:
                 yield line
             elif line.strip():
-                try:
-                    yield json.loads(line)[settings.field]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(
-                        f"{path}, line {number}: no JSON object with {settings.field!r}."
-                    ) from error
+                place = f"{path}, line {number}"
+                yield text_of(parse_row(line, place), settings.field, place)

@@ -1,7 +1,6 @@
 """Tokens that are words."""
 
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from research.data.files import read_text
+from research.data.json_rows import parse_row, text_of
 from research.data.tokenizers.base import Ids, check_ids, find_file, fingerprint_of
 from research.errors import UserError
 
@@ -126,7 +126,5 @@ def _texts(path: Path, field: str | None) -> Iterator[str]:
         return
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
-            try:
-                yield json.loads(line)[field]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path}, line {number}: no JSON object with {field!r}.") from error
+            place = f"{path}, line {number}"
+            yield text_of(parse_row(line, place), field, place)
