@@ -13,7 +13,9 @@ The paper's loss is a sum over the words of a step, ours their mean: with 20 wor
 whole of a split is one sequence, whose state is never reset, and every word but the first is a
 target.
 
-Expected: not measured yet. Data: `ptb/ptb.{train,valid,test}.txt.xz`.
+Expected: the paper's test perplexities of 114.5, 82.7 and 78.4. Not measured yet but for one epoch
+of `small`: validation perplexity 183.9, test 181.6. Its 30,199 steps take 0.17 s of CPU time each,
+1.4 hours in all; the larger two need a GPU. Data: `ptb/ptb.{train,valid,test}.txt.xz`.
 """
 
 from ml_collections import ConfigDict

@@ -72,8 +72,8 @@ class Windows:
             places = starts[:, None] + np.arange(1, self.block_size + 1)
             batch["token_mask"] = (places < self.num_tokens).astype(np.float32)
         if self.end_token is not None:
-            is_end = (tokens == self.end_token).astype(np.int32)
-            batch["segments"] = (is_end.cumsum(1) - is_end).astype(np.int32)
+            is_end = tokens == self.end_token
+            batch["segments"] = is_end.cumsum(1, dtype=np.int32) - is_end
         return batch
 
     @property
