@@ -224,6 +224,15 @@ IMAGENET = {
 } | NO_WARMUP
 
 ONE_STEP = {
+    "sequence/bert_base.py": TRANSFORMER
+    | {
+        "objective.model.mlp_dim": 32,
+        "data.source.documents.dataset": "openwebtext",
+        "evaluations.validation.source.documents.dataset": "openwebtext",
+        "data.source.stride": 16,
+        "data.source.stop": 0.8,
+        "evaluations.validation.source.start": 0.8,
+    },
     "sequence/gpt2_openwebtext.py": TRANSFORMER
     | {
         "data.source.stop": 0.8,

@@ -129,6 +129,10 @@ def _write_corpora(folder: Path, text: str, generator: np.random.Generator) -> N
         (folder / name).mkdir()
         tokenizer = TrainedSubword((str(source),), 290, special_tokens=special)
         tokenizer.save(folder / name / "tokenizer.json")
+    (folder / "bert").mkdir()
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    tokenizer = TrainedSubword((str(source),), 290, "wordpiece", special_tokens=special)
+    tokenizer.save(folder / "bert" / "tokenizer.json")
     # Of a few words only: the hash that splits them is of the text.
     documents = [f"{i} {text[start : start + 60]}" for i, start in enumerate(range(0, 12_000, 60))]
     write_tfds_texts(folder / "tfds", "openwebtext", documents)
