@@ -130,6 +130,18 @@ SHRUNK = {
         "evaluations.test.source.size": 12,
         "probes.words.probe.source.size": 12,
     },
+    "sequence/bert_imdb.py": {
+        "objective.model.num_layers": 1,
+        "objective.model.num_heads": 2,
+        "objective.model.embed_dim": 16,
+        "objective.model.mlp_dim": 16,
+        "objective.model.block_size": 16,
+        "data.source.source.max_length": 14,
+        "evaluations.validation.source.source.max_length": 14,
+        "data.source.stop": -20,
+        "evaluations.validation.source.start": -20,
+    },
+    "sequence/bert_shakespeare.py": GPT | {"objective.model.mlp_dim": 16},
     "sequence/gpt_shakespeare.py": GPT,
     "sequence/gpt_shakespeare.py:gpu": GPT | {"compute_dtype": "bfloat16"},
     "sequence/patchtst_etth1.py": FORECASTS
@@ -146,6 +158,12 @@ SHRUNK = {
     "sequence/gru_imdb.py": IMDB | {"objective.model.hidden_dim": 8},
     "sequence/lstm_imdb.py": IMDB | {"objective.model.hidden_dim": 8},
     "sequence/t5_multi30k.py": TRANSLATION | {"objective.model.head_dim": 8},
+    "sequence/tagger_conll2002.py": {
+        "objective.model.embed_dim": 8,
+        "objective.model.hidden_dim": 8,
+        "objective.model.character_dim": 4,
+        "data.length_buckets": (16, 100),
+    },
     "sequence/transformer_imdb.py": IMDB
     | {"objective.model.embed_dim": 8, "objective.model.mlp_dim": 8},
     "sequence/transformer_multi30k.py": TRANSLATION,
@@ -190,7 +208,7 @@ SAME_BUT_DEEPER = (
 )
 """Variants that differ from one of SHRUNK or ONE_STEP in numbers."""
 
-BUILT_ON = ("vision/transfer_cifar10.py:pretrain",)
+BUILT_ON = ("sequence/bert_imdb.py", "vision/transfer_cifar10.py:pretrain")
 """Configs without a number to reach, for others to begin with."""
 
 TRANSFORMER = {

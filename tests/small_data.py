@@ -54,6 +54,7 @@ def write_small_data(folder: Path) -> Path:
     write_translations(folder / "multi30k")
     write_chorales(folder / "jsb_chorales")
     write_spoken_digits(folder / "fsdd")
+    write_names(folder / "conll2002")
     write_reviews(folder / "imdb")
     write_imagenet(folder / "tfds")
     _write_corpora(folder, text, generator)
@@ -147,6 +148,23 @@ def _write_corpora(folder: Path, text: str, generator: np.random.Generator) -> N
         lines = "".join(f" {' '.join(drawn[i : i + 10])} \n" for i in range(0, count, 10))
         with lzma.open(folder / "ptb" / f"ptb.{split}.txt.xz", "wt", preset=0) as file:
             file.write(lines)
+
+
+def write_names(folder: Path) -> None:
+    """Sentences of three to seven words, of which some are names, of two words or one."""
+    kinds = {"LOC": "Lima", "MISC": "Liga", "ORG": "EFE", "PER": "Ana"}
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "conll2002.zip", "w") as archive:
+        for split, count in {"train": 48, "testa": 20, "testb": 20}.items():
+            lines = []
+            for _ in range(count):
+                for kind in generator.choice([*kinds, "", ""], generator.integers(3, 6)):
+                    lines.append(f"{kinds[kind]} NC B-{kind}" if kind else "está VMI O")
+                    if kind and generator.random() < 0.3:
+                        lines.append(f"Coruña NC I-{kind}")
+                lines.append("")
+            archive.writestr(f"conll2002/esp.{split}", "\n".join(lines))
 
 
 def write_reviews(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 The masked language modelling of Devlin et al. 2019 (15 % of the characters are hidden, of these
 80 % behind a mask, 10 % behind a random character, 10 % not at all) with a small encoder: 4 layers,
-4 heads, 128 features, blocks of 64 characters. The paper's model reads subwords of 3.3 billion
+4 heads, 128 features, blocks of 32 characters. The paper's model reads subwords of 3.3 billion
 words, so no number of it compares. Our own bar is what counting gives: the probability of a
 character between its neighbours on either side, none of which is hidden, from how often it stood
 between them in the training split (Witten-Bell smoothing): 1.619 nats with one neighbour on either
@@ -18,7 +18,7 @@ Expected: Not measured yet. Data: `tinyshakespeare/input.txt`.
 from ml_collections import ConfigDict
 
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-BLOCK_SIZE = 64
+BLOCK_SIZE = 32
 
 
 def get_config() -> ConfigDict:
@@ -50,11 +50,11 @@ def get_config() -> ConfigDict:
             "evaluations": {
                 "validation": {
                     "source": {**text, "start": 0.9, "stride": BLOCK_SIZE},
-                    "batch_size": 128,
-                    "every": "500 steps",
+                    "batch_size": 256,
+                    "every": "1000 steps",
                 },
             },
-            "duration": "2000 steps",
+            "duration": "4000 steps",
             "optimizer": {
                 "name": "adamw",
                 "learning_rate": 1e-3,
@@ -62,10 +62,10 @@ def get_config() -> ConfigDict:
                 "clip_norm": 1.0,
                 "schedule": {"name": "cosine", "warmup": "100 steps", "final_fraction": 0.1},
             },
-            "steps_per_call": 20,
+            "steps_per_call": 50,
             "log_every": "100 steps",
             "checkpoints": {
-                "every": "500 steps",
+                "every": "1000 steps",
                 "best_metric": "validation/loss",
                 "best_mode": "min",
             },

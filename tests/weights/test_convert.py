@@ -39,6 +39,7 @@ MODELS = {
     "AlexNet": vision.AlexNet(num_classes=3),
     "BERT": BERT,
     "BERT classifier": BERT.clone(masked_head=False, num_classes=3),
+    "BERT of tokens": sequence.BERTTokenClassifier(BERT, num_classes=3),
     "CifarResNet": vision.CifarResNet(depth=20),
     "CifarResNet B": vision.CifarResNet(depth=20, shortcut="B"),
     "ConvNeXt": vision.ConvNeXt(num_classes=3),

@@ -5,6 +5,7 @@ from typing import Any
 
 from research.sequence.bert import BERT
 from research.sequence.bert_classifier import BERTClassifier
+from research.sequence.bert_token_classifier import BERTTokenClassifier
 from research.sequence.gpt import GPT
 from research.sequence.llama import Llama
 from research.sequence.t5 import T5
@@ -34,7 +35,7 @@ def entries(model: Any, modules: Modules) -> Entries | None:
             return huggingface_text.llama(model, modules)
         case BERT():
             return huggingface_text.bert(model, modules)
-        case BERTClassifier():
+        case BERTClassifier() | BERTTokenClassifier():
             return huggingface_text.bert(model.bert.clone(masked_head=False), modules)
         case T5():
             return huggingface_text.t5(model, modules)
