@@ -57,6 +57,7 @@ class Optimizer:
         "nesterov",
         "rmsprop",
         "adagrad",
+        "adafactor",
         "adam",
         "adamw",
         "lion",
@@ -76,13 +77,13 @@ class Optimizer:
         below=1.0,
     )
     eps: float = setting(
-        "Added to the denominator of adaptive optimizers (adagrad: under its root).",
+        "Added to the denominator of adaptive optimizers (adagrad: under its root; not adafactor).",
         1e-8,
         at_least=0.0,
     )
     weight_decay: float = setting(
-        "Decoupled (times the learning rate) for adamw, lion, muon; added to the gradient (L2) "
-        "for the others.",
+        "Decoupled (times the learning rate) for adafactor, adamw, lion, muon; added to the "
+        "gradient (L2) for the others.",
         0.0,
         at_least=0.0,
     )

@@ -14,7 +14,7 @@ from research.engine.objective import Params
 from research.engine.rules import apply_rules, path_of
 from research.errors import UserError
 
-_DECOUPLED = ("adamw", "lion", "muon")
+_DECOUPLED = ("adafactor", "adamw", "lion", "muon")
 
 # Kernels of attention keep heads apart: (features, 3, heads, head_dim), of which query, key and
 # value are a matrix each, and (heads, head_dim, features).
@@ -131,6 +131,12 @@ def _direction(settings: Optimizer) -> optax.GradientTransformation:
             return optax.chain(rms, optax.trace(settings.momentum))
         case "adagrad":
             return optax.scale_by_rss(initial_accumulator_value=0.0, eps=settings.eps)
+        case "adafactor":
+            return optax.chain(
+                optax.scale_by_factored_rms(),
+                optax.clip_by_block_rms(1.0),
+                optax.scale_by_param_block_rms(),
+            )
         case "adam" | "adamw":
             return optax.scale_by_adam(settings.b1, settings.b2, settings.eps)
         case "lion":

@@ -72,7 +72,9 @@ def adam_direction(t: int, g: Any, s: dict, b1: float, b2: float, eps: float) ->
     return s["m"] / (1 - b1**t) / (np.sqrt(s["v"] / (1 - b2**t)) + eps)
 
 
-def numpy_direction(name: str, t: int, g: np.ndarray, s: dict, leaf: str) -> np.ndarray:
+def numpy_direction(
+    name: str, t: int, g: np.ndarray, s: dict, leaf: str, p: np.ndarray
+) -> np.ndarray:
     """What each optimizer subtracts, times the learning rate, at its step t = 1, 2, …; `s` is the
     parameter's state."""
     momentum, b1, b2, eps = 0.8, 0.85, 0.95, 1e-3
@@ -88,6 +90,12 @@ def numpy_direction(name: str, t: int, g: np.ndarray, s: dict, leaf: str) -> np.
     if name == "adagrad":
         s["n"] = s.get("n", 0) + g**2
         return g / np.sqrt(s["n"] + eps)
+    if name == "adafactor":  # Shazeer and Stern 2018, algorithm 4; small matrices are not factored
+        decay = 1 - t**-0.8
+        s["v"] = decay * s.get("v", 0) + (1 - decay) * (g**2 + 1e-30)
+        direction = g / np.sqrt(s["v"])
+        direction /= max(1.0, np.sqrt(np.mean(direction**2)))
+        return direction * max(1e-3, np.sqrt(np.mean(p**2)))
     if name in ("adam", "adamw"):
         return adam_direction(t, g, s, b1, b2, eps)
     if name == "lion":
@@ -103,7 +111,8 @@ def numpy_direction(name: str, t: int, g: np.ndarray, s: dict, leaf: str) -> np.
     return np.sqrt(max(1, g.shape[1] / g.shape[0])) * newton_schulz(ahead, eps)
 
 
-NAMES = ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "lion", "muon"]
+NAMES = ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adafactor"]
+NAMES += ["adam", "adamw", "lion", "muon"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,10 +132,11 @@ def test_three_steps_are_those_of_numpy(name):
             for leaf, p in leaves.items():
                 g = grad[module][leaf]
                 decay = weight_decay * p if leaf == "kernel" else 0.0
-                if name in ("adamw", "lion", "muon"):
-                    update = numpy_direction(name, t, g, states[module][leaf], leaf) + decay
+                state = states[module][leaf]
+                if name in ("adafactor", "adamw", "lion", "muon"):
+                    update = numpy_direction(name, t, g, state, leaf, p) + decay
                 else:
-                    update = numpy_direction(name, t, g + decay, states[module][leaf], leaf)
+                    update = numpy_direction(name, t, g + decay, state, leaf, p)
                 leaves[leaf] = p - RATE * update
         jax.tree.map(
             lambda ours, numpys: np.testing.assert_allclose(ours, numpys, rtol=1e-5, atol=2e-6),

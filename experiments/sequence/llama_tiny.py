@@ -6,7 +6,7 @@ of its train.py, 100,000 steps of 131,072 tokens at a rate of 5e-4; for the larg
 gives no others. It reports validation losses of 1.072, 0.847 and 0.760, on the first of 50 parts of
 the stories; ours are of the validation file. A "<s>" stands between two stories.
 
-    python -m research.train --config experiments/sequence/llama_tinystories.py --workdir runs/llama
+    python -m research.train --config experiments/sequence/llama_tiny.py --workdir runs/llama
 
 Expected: not measured yet; needs a GPU. Data: `tinystories/TinyStories-{train,valid}.txt`, with
 "<|endoftext|>" between stories (a billion characters, encoded once), and Llama 2's
