@@ -1,8 +1,20 @@
-"""A small Conformer on spoken digits: the Free Spoken Digit Dataset, takes 0 to 4 for the test.
+r"""A small Conformer on the Free Spoken Digit Dataset: ten digits by six voices, 3,000 recordings.
+
+Takes 0 to 4 of each voice and digit are the official test, the other 45 the training data: all
+voices of the test are heard in training. Gulati et al. (2020) transcribe sentences; here three
+blocks of 64 features with short kernels, without dropout, are averaged over a recording's frames.
+Spectrograms have 40 bands, with frames of 25 ms every 10 ms, and are cut to 128 frames, which
+concerns five recordings.
 
     python -m research.train --config experiments/sequence/audio_fsdd.py --workdir runs/audio_fsdd
 
-Not measured yet. Data: `fsdd/recordings.zip`.
+Measured once, seed 0: test accuracy 1.000, all 300 (13 minutes on one CPU core beside much other
+work); 0.993 on takes 5 to 9 when trained on 10 to 49. Data: `fsdd/recordings.zip`.
+
+Settings were chosen by that, without a look at the test:
+
+    --config.data.source.pattern='(?P<label>\d)_(?P<speaker>[a-z]+)_\d\d' \
+    --config.evaluations.test.source.pattern='(?P<label>\d)_(?P<speaker>[a-z]+)_[5-9]'
 """
 
 from typing import Any

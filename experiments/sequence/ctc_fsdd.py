@@ -1,20 +1,37 @@
-"""Strings of spoken digits, recognised without being told where one ends (CTC).
+r"""Strings of spoken digits by CTC (Graves et al. 2006), which is not told where a digit is.
+
+Strings of three to six recordings of the Free Spoken Digit Dataset, all of one voice, with up to
+0.2 s of silence between: 20,000 of takes 5 to 49, of which half are heard, and 600 of takes 0 to 4,
+the official test. The few that would last more than 4 s are drawn anew. Convolutions and two
+recurrent layers, both ways, give the probabilities of ten digits and the blank 25 times a second;
+what is heard is the best path.
 
     python -m research.train --config experiments/sequence/ctc_fsdd.py --workdir runs/ctc_fsdd
 
-Not measured yet. Data: `fsdd/recordings.zip`.
+Measured once, seed 0 (12 minutes on one CPU core beside much other work): word error rate 0.0037
+on the test, 0.983 of its strings without a mistake; 0.0056 on strings of takes 5 to 9 when trained
+on 10 to 49. Data: `fsdd/recordings.zip`.
+
+Settings were chosen by that, without a look at the test:
+
+    --config.data.source.recordings.pattern='(?P<label>\d)_(?P<speaker>[a-z]+)_\d\d' \
+    --config.evaluations.test.source.recordings.pattern='(?P<label>\d)_(?P<speaker>[a-z]+)_[5-9]' \
+    --config.probes.words.probe.source.recordings.pattern='(?P<label>\d)_(?P<speaker>[a-z]+)_[5-9]'
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+# {digit}_{speaker}_{take}.wav
 NAME = r"(?P<label>\d)_(?P<speaker>[a-z]+)_"
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def get_config() -> ConfigDict:
     """The experiment."""
 
-    def strings(takes: str, size: int, seed: int) -> dict:
+    def strings(takes: str, size: int, seed: int) -> dict[str, Any]:
         return {
             "name": "data.sources.JoinedRecordings",
             "recordings": {
