@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
                     },
                 },
             },
-            "duration": "15 epochs",
+            "duration": "12 epochs",
             "optimizer": {
                 "name": "adam",
                 "learning_rate": 2e-3,
