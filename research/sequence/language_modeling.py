@@ -20,11 +20,11 @@ from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.sequence.decoding import write
 from research.sequence.sampling import Sampling
+from research.sequence.sequence_batch import check_tokens
 
 SHOWN_TOKENS = 200
 STOPPING_TOKENS = 16  # so many are written before a text is looked through for its end
 EVALUATED_TOKENS = 256  # of a row at a time, where a state goes through long windows
-CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read through
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,7 @@ class LanguageModeling:
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a token is none of the model's vocabulary."""
-        if "tokens" not in arrays:
-            return
-        tokens = np.ravel(arrays["tokens"])[:CHECKED_TOKENS]
-        high = int(tokens.max(initial=0))
-        if high >= self.model.vocab_size:
-            raise UserError(
-                f"there is a token {high}, but the model has objective.model.vocab_size = "
-                f"{self.model.vocab_size}"
-            )
+        check_tokens(arrays, self.model)
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
