@@ -1,10 +1,10 @@
 """T5 1.1 base (Raffel et al. 2020; Shazeer 2020) on C4: 12 + 12 layers, 12 heads, 768 features.
 
-Spans of three tokens in the mean, 15 % of 568, are left out of each text: sources of 512 tokens and
-targets of 114. Adafactor at 1 / √max(step, 10,000), no dropout, 2^16 steps of 128 texts, after
-which Shazeer's table 1 has a log perplexity of 1.942 for this model (GEGLU) on held-out text;
-nanoT5 got 1.995 with the same settings. It differs in that Adafactor scales by the size of query, key and
-value together, which are one parameter here.
+Spans of three tokens in the mean, 15 % of 568, are left out of each text: sources of 512 tokens
+and targets of 114. Adafactor at 1 / √max(step, 10,000), no dropout, 2^16 steps of 128 texts,
+after which Shazeer's table 1 has a log perplexity of 1.942 for this model (GEGLU) on held-out
+text; nanoT5 got 1.995 with the same settings. It differs in that Adafactor scales by the size of
+query, key and value together, which are one parameter here.
 
     python -m research.train --config experiments/sequence/t5_base.py --workdir runs/t5_base
 
