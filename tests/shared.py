@@ -52,6 +52,8 @@ def composed(root: Path, config: str) -> Mapping[str, str]:
         return {"probes__classifier__probe__workdir": str(trained(root, CLASSIFIER))}
     if config == "vision/distill_mnist.py":
         return {"objective__teacher": str(trained(root, f"{config}:teacher"))}
+    if config == "sequence/bert_imdb.py":
+        return {"init_from__path": str(trained(root, f"{config}:pretrain"))}
     if config in ("vision/transfer_cifar10.py", "vision/transfer_cifar10.py:probe"):
         return {"init_from__path": str(trained(root, "vision/transfer_cifar10.py:pretrain"))}
     return {}

@@ -50,6 +50,17 @@ IMDB = {
     "evaluations.test.batch_size": 16,
     "objective.model.vocab_size": 32,
 }
+BERT_IMDB = {
+    "objective.model.bert.num_layers": 1,
+    "objective.model.bert.num_heads": 2,
+    "objective.model.bert.embed_dim": 16,
+    "objective.model.bert.mlp_dim": 16,
+    "objective.model.bert.block_size": 16,
+    "data.source.source.max_length": 14,
+    "data.source.examples_per_class": 16,
+    "evaluations.test.source.max_length": 14,
+    "evaluations.test.batch_size": 16,
+}
 PROBE = {"probes.linear.probe.max_train": 64, "probes.linear.probe.max_iterations": 20}
 
 # By set, the rows to be forecast of the 320 that there are.
@@ -130,7 +141,9 @@ SHRUNK = {
         "evaluations.test.source.size": 12,
         "probes.words.probe.source.size": 12,
     },
-    "sequence/bert_imdb.py": {
+    "sequence/bert_imdb.py": BERT_IMDB,
+    "sequence/bert_imdb.py:scratch": BERT_IMDB,
+    "sequence/bert_imdb.py:pretrain": {
         "objective.model.num_layers": 1,
         "objective.model.num_heads": 2,
         "objective.model.embed_dim": 16,
@@ -208,7 +221,7 @@ SAME_BUT_DEEPER = (
 )
 """Variants that differ from one of SHRUNK or ONE_STEP in numbers."""
 
-BUILT_ON = ("sequence/bert_imdb.py", "vision/transfer_cifar10.py:pretrain")
+BUILT_ON = ("sequence/bert_imdb.py:pretrain", "vision/transfer_cifar10.py:pretrain")
 """Configs without a number to reach, for others to begin with."""
 
 TRANSFORMER = {

@@ -1,28 +1,37 @@
-"""BERT on IMDB's reviews of films: masked language modelling of their text.
+"""BERT on IMDB's reviews of films: masked language modelling of their text, then their sentiment
+from 1,000 labels.
 
-`pretrain`, the default, is a BERT of 4 layers, 4 heads and 128 features that fills in hidden tokens
-(Devlin et al. 2019; no prediction of the next sentence, Liu et al. 2019) in the reviews of the
-training split, whole, in pieces of up to 126 tokens between [CLS] and [SEP]; their labels are not
-read. The 8,000 tokens are learnt from the same text by WordPiece, in small letters. It is for
-others to begin with:
+`pretrain` is a BERT of 4 layers, 4 heads and 128 features that fills in hidden tokens (Devlin et
+al. 2019; no prediction of the next sentence, Liu et al. 2019) in the reviews of the training
+split, whole, in pieces of up to 126 tokens between [CLS] and [SEP]; their labels are not read.
+The 8,000 tokens are learnt from the same text by WordPiece, in small letters. `finetune`, the
+default, goes on from it with 500 positive and 500 negative reviews, of which the last 126 tokens
+are read; `scratch` trains the same network on them alone. Which reviews these are is drawn by the
+seed.
 
+    python -m research.train --config experiments/sequence/bert_imdb.py:pretrain \\
+        --workdir runs/bert_pretrain
     python -m research.train --config experiments/sequence/bert_imdb.py --workdir runs/bert_imdb
-    python -m research.generate --workdir runs/bert_imdb --output samples/ \\
+    python -m research.generate --workdir runs/bert_pretrain --output samples/ \\
         --prompt="One of the [MASK] films I have ever seen."
 
-Expected: Not measured yet. Data: `imdb/`.
+Not measured yet. Data: `imdb/`.
 """
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("pretrain",)
+VARIANTS = ("finetune", "scratch", "pretrain")
+REQUIRES = {"finetune": {"init_from.path": "experiments/sequence/bert_imdb.py:pretrain"}}
+SEEDS = {"finetune": ("data.source.seed",), "scratch": ("data.source.seed",)}
 VOCAB_SIZE = 8000
 MAX_LENGTH = 128
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def get_config(variant: str = "pretrain") -> ConfigDict:
-    """The experiment; `variant` is pretrain."""
+def get_config(variant: str = "finetune") -> ConfigDict:
+    """The experiment; `variant` is finetune, scratch or pretrain."""
     if variant not in VARIANTS:
         raise ValueError(f"the variants are {', '.join(VARIANTS)}, not {variant!r}")
     tokenizer = {
@@ -34,53 +43,96 @@ def get_config(variant: str = "pretrain") -> ConfigDict:
         "lowercase": True,
         "special_tokens": SPECIAL,
     }
-    reviews = {
-        "name": "data.sources.LabelledText",
-        "file": "imdb/train.jsonl.xz",
-        "text": "text",
-        "tokenizer": tokenizer,
-        "max_length": MAX_LENGTH - 2,  # and two around them
-        "keep": "all",
-        "start_token": "[CLS]",
-        "end_token": "[SEP]",
+    bert = {
+        "name": "sequence.BERT",
+        "vocab_size": VOCAB_SIZE,
+        "block_size": MAX_LENGTH,
+        "num_layers": 4,
+        "num_heads": 4,
+        "embed_dim": 128,
+        "mlp_dim": 512,
+        "dropout_rate": 0.0 if variant == "pretrain" else 0.1,
     }
 
-    def part(start: int, stop: int | None) -> dict:
-        return {"name": "data.sources.Subset", "source": reviews, "start": start, "stop": stop}
+    def reviews(split: str, **settings: Any) -> dict[str, Any]:
+        return {
+            "name": "data.sources.LabelledText",
+            "file": f"imdb/{split}.jsonl.xz",
+            "text": "text",
+            "tokenizer": tokenizer,
+            "max_length": MAX_LENGTH - 2,  # and two around them
+            "start_token": "[CLS]",
+            "end_token": "[SEP]",
+            **settings,
+        }
 
-    return ConfigDict(
-        {
+    config: dict[str, Any] = {
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 1e-3 if variant == "pretrain" else 3e-4,
+            "weight_decay": 0.01,
+            "clip_norm": 1.0,
+            "schedule": {"name": "linear", "warmup": "10%"},
+        },
+        "log_every": "50 steps",
+    }
+    if variant == "pretrain":
+        text = {"name": "data.sources.Subset", "source": reviews("train", keep="all")}
+        config |= {
             "objective": {
                 "name": "sequence.MaskedLanguageModeling",
-                "model": {
-                    "name": "sequence.BERT",
-                    "vocab_size": VOCAB_SIZE,
-                    "block_size": MAX_LENGTH,
-                    "num_layers": 4,
-                    "num_heads": 4,
-                    "embed_dim": 128,
-                    "mlp_dim": 512,
-                    "dropout_rate": 0.0,
-                },
+                "model": bert,
                 "tokenizer": tokenizer,
             },
-            "data": {"source": part(0, -1000), "batch_size": 32},
+            "data": {"source": text | {"stop": -1000}, "batch_size": 32},
             "evaluations": {
                 "validation": {
-                    "source": part(-1000, None),
+                    "source": text | {"start": -1000},
                     "batch_size": 50,
                     "every": "1000 steps",
                 },
             },
             "duration": "2000 steps",
-            "optimizer": {
-                "name": "adamw",
-                "learning_rate": 1e-3,
-                "weight_decay": 0.01,
-                "clip_norm": 1.0,
-                "schedule": {"name": "linear", "warmup": "5%"},
-            },
-            "log_every": "100 steps",
             "checkpoints": {"every": "1000 steps"},
         }
-    )
+        return ConfigDict(config)
+    sentiment = {"label": "label", "classes": ("0", "1"), "keep": "end"}
+    config |= {
+        "objective": {
+            "name": "sequence.SequenceClassification",
+            "model": {
+                "name": "sequence.BERTClassifier",
+                "bert": bert,
+                "num_classes": 2,
+                "pooling": "mean",
+            },
+            "tokenizer": tokenizer,
+            "class_names": ("negative", "positive"),
+        },
+        "data": {
+            "source": {
+                "name": "data.sources.Classes",
+                "source": reviews("train", **sentiment),
+                "classes": (0, 1),
+                "examples_per_class": 500,
+            },
+            "batch_size": 32,
+        },
+        "evaluations": {
+            "test": {"source": reviews("test", **sentiment), "batch_size": 250, "every": "100%"},
+        },
+        "duration": "8 epochs",
+        "checkpoints": {"every": "100%"},
+        "reference": {
+            "paper": "our own bar: guessing",
+            "metric": "test/accuracy",
+            "value": 0.5,
+        },
+    }
+    if variant == "finetune":
+        config["init_from"] = {
+            "name": "weights.Pretrained",
+            "path": "runs/bert_pretrain",
+            "leave": ("params/head/.*",),
+        }
+    return ConfigDict(config)
