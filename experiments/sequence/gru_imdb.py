@@ -1,6 +1,7 @@
 """Sentiment of IMDB's reviews of films by a GRU.
 
-What the classifier sees is the maximum over all states of one layer of 64 units.
+What the classifier sees is the mean over all states of one layer of 64 units; three in ten tokens
+are dropped in training.
 The reviews and their split are the official ones (Maas et al. 2011), without the unlabelled ones.
 Tokens are the 20,000 most frequent words of the training reviews; of long reviews the last 256 are
 read, where the verdict is.
@@ -55,9 +56,9 @@ def get_config() -> ConfigDict:
                     "vocab_size": VOCAB_SIZE,
                     "cell": "gru",
                     "hidden_dim": 64,
-                    "pooling": "max",
+                    "pooling": "mean",
                     "dropout_rate": 0.5,
-                    "token_dropout_rate": 0.2,
+                    "token_dropout_rate": 0.3,
                 },
                 "tokenizer": tokenizer,
                 "class_names": ("negative", "positive"),
@@ -75,7 +76,7 @@ def get_config() -> ConfigDict:
                 },
                 "test": {"source": reviews("test"), "batch_size": 250, "every": "100%"},
             },
-            "duration": "3 epochs",
+            "duration": "4 epochs",
             "optimizer": {
                 "name": "adam",
                 "learning_rate": 2e-3,
@@ -83,6 +84,7 @@ def get_config() -> ConfigDict:
                 "schedule": {"name": "cosine", "warmup": "5%"},
             },
             "checkpoints": {"every": "1 epochs"},
+            "show_examples": 250,
             "reference": {
                 "paper": "our own bar: 85 % of the test reviews",
                 "metric": "test/accuracy",

@@ -1,6 +1,7 @@
 """Sentiment of IMDB's reviews of films by a small Transformer encoder.
 
-What the classifier sees is the mean over all positions of one layer of two heads and 64 features.
+What the classifier sees is the mean over all positions of one layer of two heads and 64 features;
+three in ten tokens are dropped in training.
 The reviews and their split are the official ones (Maas et al. 2011), without the unlabelled ones.
 Tokens are the 20,000 most frequent words of the training reviews; of long reviews the last 256 are
 read, where the verdict is.
@@ -58,8 +59,8 @@ def get_config() -> ConfigDict:
                     "num_heads": 2,
                     "embed_dim": 64,
                     "mlp_dim": 128,
-                    "dropout_rate": 0.2,
-                    "token_dropout_rate": 0.2,
+                    "dropout_rate": 0.3,
+                    "token_dropout_rate": 0.3,
                 },
                 "tokenizer": tokenizer,
                 "class_names": ("negative", "positive"),
@@ -85,6 +86,7 @@ def get_config() -> ConfigDict:
                 "schedule": {"name": "cosine", "warmup": "5%"},
             },
             "checkpoints": {"every": "1 epochs"},
+            "show_examples": 250,
             "reference": {
                 "paper": "our own bar: 85 % of the test reviews",
                 "metric": "test/accuracy",
