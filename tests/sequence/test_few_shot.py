@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -43,15 +44,19 @@ def report(tmp_path):
     return FewShotReport(source, train, "{text}:{label}\n", WORDS, num_examples=(0, 2))
 
 
+@partial(jax.jit, static_argnums=0)
+def next_logits(model, variables, tokens, length):
+    return model.apply(variables, tokens[None])[0, length - 1]
+
+
 def log_probability(model, variables, prompt, word):
     """Of the word's tokens one after the other, by a model that never looks ahead."""
-    apply = jax.jit(model.apply)
     ids, room = list(CHARS.encode(prompt)), getattr(model, "block_size", 150)
     total = 0.0
     for token in CHARS.encode(word):
         padded = np.pad(ids, (0, room - len(ids)))
-        logits = np.asarray(apply(variables, padded[None])[0, len(ids) - 1], np.float64)
-        total += log_softmax(logits)[token]
+        logits = next_logits(model, variables, padded, len(ids))
+        total += log_softmax(np.asarray(logits, np.float64))[token]
         ids.append(token)
     return total
 
