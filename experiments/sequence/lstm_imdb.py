@@ -1,14 +1,13 @@
 """Sentiment of IMDB's reviews of films by an LSTM.
 
 What the classifier sees is the mean over all states of one layer of 64 units; three in ten tokens
-are dropped in training.
-The reviews and their split are the official ones (Maas et al. 2011), without the unlabelled ones.
-Tokens are the 20,000 most frequent words of the training reviews; of long reviews the last 256 are
-read, where the verdict is.
+are dropped in training. The reviews and their split are the official ones (Maas et al. 2011),
+without the unlabelled ones. Tokens are the 20,000 most frequent words of the training reviews; of
+long reviews the last 256 are read, where the verdict is.
 
     python -m research.train --config experiments/sequence/lstm_imdb.py --workdir runs/lstm_imdb
 
-Settings were chosen on the last 2,500 training reviews, which are not trained on.
+Settings are those of gru_imdb.py.
 
 Not measured yet. Data: `imdb/`.
 """
