@@ -31,6 +31,7 @@ def get_config(variant: str = "lstm") -> ConfigDict:
                     "num_classes": 1,
                     "cell": variant,
                     "hidden_dim": 64,
+                    "memory_span": 100 if learns else None,
                 },
             },
             "data": {
@@ -44,7 +45,7 @@ def get_config(variant: str = "lstm") -> ConfigDict:
                     "every": "25%",
                 },
             },
-            "duration": "3000 steps",
+            "duration": "1500 steps",
             "optimizer": {
                 "name": "adam",
                 "learning_rate": 5e-3,

@@ -47,10 +47,10 @@ def get_config(variant: str = "lstm") -> ConfigDict:
                     "every": "25%",
                 },
             },
-            "duration": "3000 steps",
+            "duration": "6000 steps",
             "optimizer": {
                 "name": "adam",
-                "learning_rate": 5e-3,
+                "learning_rate": 3e-3,
                 "clip_norm": 1.0,
                 "schedule": {"name": "cosine", "warmup": "100 steps"},
             },

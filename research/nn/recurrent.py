@@ -32,7 +32,7 @@ class Recurrent(nn.Module):
 
     With a `memory_span` units remember for up to so many steps at first: hidden biases of the gates
     that keep the state are log U(1, memory_span - 1), and those of an LSTM's input gates the
-    negative of that (Tallec and Ollivier, 2018).
+    negative of that (Tallec and Ollivier, 2018); and hidden kernels are orthogonal, gate by gate.
     """
 
     hidden_dim: int
@@ -129,14 +129,15 @@ class RecurrentLayer(nn.Module):
         """The hidden state at each position and the state after the last."""
         num_gates, step = _CELLS[self.cell]
         scale = self.hidden_dim**-0.5 if self.init_scale is None else self.init_scale
-        init = bias_init = symmetric_uniform(scale)
+        init = kernel_init = bias_init = symmetric_uniform(scale)
         if self.memory_span is not None:
+            kernel_init = _orthogonal_gates(num_gates)
             bias_init = _remembering(self.cell, self.memory_span, init)
         columns = num_gates * self.hidden_dim
         kernel, bias, hidden_kernel, hidden_bias = (
             self.param("input_kernel", init, (x.shape[-1], columns), self.param_dtype),
             self.param("input_bias", init, (columns,), self.param_dtype),
-            self.param("hidden_kernel", init, (self.hidden_dim, columns), self.param_dtype),
+            self.param("hidden_kernel", kernel_init, (self.hidden_dim, columns), self.param_dtype),
             self.param("hidden_bias", bias_init, (columns,), self.param_dtype),
         )
         x, kernel, bias, hidden_kernel, hidden_bias = promote_dtype(
@@ -164,6 +165,19 @@ class RecurrentLayer(nn.Module):
 
         end, outputs = lax.scan(advance, start, (inputs, inside), reverse=self.reverse)
         return outputs.swapaxes(0, 1), end
+
+
+def _orthogonal_gates(num_gates: int) -> Initializer:
+    """An orthogonal matrix for each gate, side by side."""
+
+    def kernels(rng: Array, shape: tuple[int, ...], dtype: Dtype) -> Array:
+        one = (shape[0], shape[1] // num_gates)
+        init = nn.initializers.orthogonal()
+        return jnp.concatenate(
+            [init(key, one, dtype) for key in jax.random.split(rng, num_gates)], 1
+        )
+
+    return kernels
 
 
 def _remembering(cell: Cell, memory_span: int, init: Initializer) -> Initializer:

@@ -79,17 +79,19 @@ def test_parameters_start_uniform():
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_gates_start_with_a_memory_of_up_to_its_span(cell):
     """Without inputs and hidden state a unit keeps σ(bias) of its state a step."""
-    layer = Recurrent(2000, cell, memory_span=50)
+    layer, num_gates = Recurrent(400, cell, memory_span=50), {"lstm": 4, "gru": 3}[cell]
     params = layer.init(jax.random.key(0), jnp.zeros((1, 1, 1)))["params"]["layer_0"]
-    gates = jnp.split(params["hidden_bias"], {"lstm": 4, "gru": 3}[cell])
+    for kernel in jnp.split(params["hidden_kernel"], num_gates, 1):
+        np.testing.assert_allclose(kernel.T @ kernel, np.eye(400), atol=1e-4)
+    gates = jnp.split(params["hidden_bias"], num_gates)
     steps = 1 + np.exp(gates[1])
     assert 2 <= steps.min() < 3
-    assert 48 < steps.max() <= 50
-    assert np.mean(steps) == pytest.approx(26, abs=1)
+    assert 49 < steps.max() <= 50
+    assert np.mean(steps) == pytest.approx(26, abs=2)
     if cell == "lstm":
         np.testing.assert_array_equal(gates[0], -gates[1])
     for gate in gates[2:]:
-        assert np.abs(gate).max() <= 2000**-0.5
+        assert np.abs(gate).max() <= 400**-0.5
 
 
 def test_mistakes_are_named():
