@@ -95,7 +95,6 @@ def get_config(variant: str = "transformer") -> ConfigDict:
                     "probe": {
                         "name": "sequence.TranslationReport",
                         "source": pairs("test_2016_flickr"),
-                        "max_new_tokens": 62,
                     },
                 },
             },

@@ -20,6 +20,7 @@ from research.sequence.translation import translate
 from research.sequence.translator import Translator
 
 NUM_SHOWN, NUM_MAPS = 8, 4
+MAX_NEW_TOKENS = 100
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,21 @@ class SequenceToSequence:
         return self.model.init(rng, batch["source"], batch["target"][:, :-1])
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
-        """Raises UserError where a token is none of the model's vocabulary."""
+        """Raises UserError where a token is none of the model's vocabulary, or texts are longer
+        than the model takes."""
         for side, size in zip(("source", "target"), self._vocab_sizes(), strict=True):
-            high = int(np.max(arrays[side], initial=0)) if side in arrays else 0
+            if side not in arrays:
+                continue
+            high = int(np.max(arrays[side], initial=0))
             if high >= size:
                 raise UserError(
                     f"there is a token {high} in a {side}, but the model has {size} tokens for it"
+                )
+            length = arrays[side].shape[1] - (side == "target")
+            if self._block_size is not None and length > self._block_size:
+                raise UserError(
+                    f"objective.model.block_size = {self._block_size}: the {side}s have {length} "
+                    "tokens; give the model a larger one, or the source a smaller max_length"
                 )
 
     def loss(
@@ -119,10 +129,15 @@ class SequenceToSequence:
         collections: Collections,
         source: Int[Array, "batch source_length"],
         source_mask: Float[Array, "batch source_length"],
-        max_new_tokens: int,
+        max_new_tokens: int | None = None,
         num_beams: int | None = None,
     ) -> list[str]:
-        """The best target of each source, as text. Raises UserError without a tokenizer."""
+        """The best target of each source, as text, of at most `max_new_tokens`: 100, or as many as
+        the model takes.
+
+        Raises UserError without a tokenizer, and where the model takes fewer.
+        """
+        max_new_tokens = self.check_new_tokens(max_new_tokens)
         tokenizer: Any = self._tokenizer("target")
         start, end = (tokenizer.token_id(name) for name in (self.start_token, self.end_token))
         beam = translate(
@@ -139,6 +154,19 @@ class SequenceToSequence:
         )
         return [_text(tokenizer, tokens, end) for tokens in np.asarray(beam.tokens[:, 0])]
 
+    def check_new_tokens(self, max_new_tokens: int | None) -> int:
+        """How many tokens are written at most: 100 by default, or as many as the model takes.
+
+        Raises UserError where it takes fewer than are asked for.
+        """
+        room = None if self._block_size is None else self._block_size - 1  # beside the start
+        if max_new_tokens is None:
+            return MAX_NEW_TOKENS if room is None else min(MAX_NEW_TOKENS, room)
+        if max_new_tokens < 1 or (room is not None and max_new_tokens > room):
+            most = "" if room is None else f" and at most {room}, as the model's block_size has it"
+            raise UserError(f"max_new_tokens = {max_new_tokens}: must be at least 1{most}")
+        return max_new_tokens
+
     def generate(
         self,
         params: Params,
@@ -147,11 +175,12 @@ class SequenceToSequence:
         *,
         prompt: str = "",
         num_beams: int | None = None,
-        max_new_tokens: int = 100,
+        max_new_tokens: int | None = None,
     ) -> Displays:
-        """What becomes of the source `prompt`, a text a line.
+        """What becomes of the source `prompt`, a text a line; for the rest see `texts`.
 
-        Raises UserError without tokenizers, and for lines that cannot be encoded or are empty.
+        Raises UserError without tokenizers, for lines that cannot be encoded, are empty or longer
+        than the model takes, and where it takes no `max_new_tokens`.
         """
         tokenizer: Any = self._tokenizer("source")
         end = id_or_none(tokenizer, self.end_token)  # as `data.sources.TextPairs` has it
@@ -163,7 +192,12 @@ class SequenceToSequence:
                 raise UserError(f"prompt = {line!r}: {error}") from error
             if not ids:
                 raise UserError(f"prompt = {line!r}: has no token; give it at least one")
-            rows.append(ids + ([] if end is None else [end]))
+            ids += [] if end is None else [end]
+            if self._block_size is not None and len(ids) > self._block_size:
+                raise UserError(
+                    f"prompt = {line!r}: has {len(ids)} tokens; the model takes {self._block_size}"
+                )
+            rows.append(ids)
         source = np.zeros((len(rows), max(map(len, rows))), np.int32)
         mask = np.zeros(source.shape, np.float32)
         for row, ids in enumerate(rows):
@@ -190,7 +224,8 @@ class SequenceToSequence:
         end = tokenizer.token_id(self.end_token)
         source, source_mask = (batch[name][:NUM_SHOWN] for name in ("source", "source_mask"))
         target = np.asarray(batch["target"][:NUM_SHOWN])
-        written = self.texts(params, collections, source, source_mask, target.shape[1] - 1)
+        longest = min(target.shape[1] - 1, self.check_new_tokens(None))
+        written = self.texts(params, collections, source, source_mask, longest)
         shown = []
         for tokens, mask, reference, text in zip(
             np.asarray(source), np.asarray(source_mask), target, written, strict=True
@@ -240,6 +275,10 @@ class SequenceToSequence:
             target_mask=batch["target_mask"][:, :-1] > 0,
             **arguments,
         )
+
+    @property
+    def _block_size(self) -> int | None:
+        return getattr(self.model, "block_size", None)
 
     def _vocab_sizes(self) -> tuple[int, int]:
         source = self.model.vocab_size

@@ -23,19 +23,17 @@ class TranslationReport:
     its target as it is written in the file, as `sacrebleu` counts them, in [0, 100].
 
     Sources are translated `batch_size` at a time by the objective's beam, to at most
-    `max_new_tokens` tokens. sacrebleu's signatures are logged.
+    `max_new_tokens` tokens (None: 100, or as many as the model takes). sacrebleu's signatures are
+    logged.
     """
 
     source: TextPairs
     batch_size: int = 64
-    max_new_tokens: int = 100
+    max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.max_new_tokens < 1:
-            raise UserError(
-                "TranslationReport.batch_size and max_new_tokens must be at least 1; got "
-                f"{self.batch_size} and {self.max_new_tokens}"
-            )
+        if self.batch_size < 1:
+            raise UserError(f"TranslationReport.batch_size = {self.batch_size}: must be at least 1")
 
     def __call__(
         self, objective: Objective, variables: Variables, rng: PRNGKeyArray, data_dir: str
@@ -68,8 +66,10 @@ class TranslationReport:
         return texts[: dataset.size]
 
     def check(self, objective: Objective, variables: Variables, data_dir: str) -> None:
-        """Raises UserError where data is missing or the objective makes no translations."""
+        """Raises UserError where data is missing, or the objective makes no translations or none
+        of this length."""
         checked = _checked(objective)
+        checked.check_new_tokens(self.max_new_tokens)
         for side in ("source", "target"):
             if getattr(checked, f"{side}_tokenizer") is None:
                 raise UserError(f"objective.{side}_tokenizer: missing; translations are text")

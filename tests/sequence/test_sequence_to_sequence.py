@@ -133,6 +133,16 @@ def test_tokens_that_the_tokenizer_does_not_have_are_not_written(params):
         assert set(text.split()) <= {"A", "<s>", "<unk>"}
 
 
+def test_as_many_tokens_are_written_as_the_model_takes(params):
+    short = dataclasses.replace(OBJECTIVE, model=MODEL.clone(block_size=5))
+    assert short.check_new_tokens(None) == 4
+    assert OBJECTIVE.check_new_tokens(None) == 100
+    shown = short.generate(params, {}, KEY, prompt="a b")["target"].texts
+    longest = OBJECTIVE.generate(params, {}, KEY, prompt="a b", max_new_tokens=4)
+    assert shown == longest["target"].texts
+    assert "pairs" in short.show(params, {}, BATCH, KEY)
+
+
 def test_mistakes_are_named(params):
     with pytest.raises(UserError, match="prompt = '': has no token"):
         OBJECTIVE.generate(params, {}, KEY, prompt="a\n")
@@ -148,5 +158,15 @@ def test_mistakes_are_named(params):
         )
     with pytest.raises(UserError, match="a token 11 in a target, but the model has 11"):
         OBJECTIVE.check_data({"target": np.asarray([11])})
+    short = dataclasses.replace(OBJECTIVE, model=MODEL.clone(block_size=5))
+    short.check_data(BATCH)
+    with pytest.raises(UserError, match=r"block_size = 5: the sources have 6 tokens"):
+        short.check_data({"source": np.ones((1, 6), np.int32)})
+    with pytest.raises(UserError, match=r"block_size = 5: the targets have 6 tokens"):
+        short.check_data({"target": np.ones((1, 7), np.int32)})
+    with pytest.raises(UserError, match=r"prompt = '(a ){6}': has 6 tokens; the model takes 5"):
+        short.generate(params, {}, KEY, prompt="a " * 6)
+    with pytest.raises(UserError, match=r"max_new_tokens = 5: must be at least 1 and at most 4"):
+        short.generate(params, {}, KEY, prompt="a", max_new_tokens=5)
     with pytest.raises(UserError, match=r"label_smoothing = 1.0"):
         dataclasses.replace(OBJECTIVE, label_smoothing=1.0)

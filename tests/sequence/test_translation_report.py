@@ -74,5 +74,7 @@ def test_mistakes_are_named_before_training(report, variables, tmp_path):
     (tmp_path / "test.target").unlink()
     with pytest.raises(UserError, match=r"test.target does not exist"):
         report.check(OBJECTIVE, variables, str(tmp_path))
-    with pytest.raises(UserError, match="must be at least 1; got 0"):
+    with pytest.raises(UserError, match="max_new_tokens = 0: must be at least 1"):
+        dataclasses.replace(report, max_new_tokens=0).check(OBJECTIVE, variables, str(tmp_path))
+    with pytest.raises(UserError, match="batch_size = 0: must be at least 1"):
         dataclasses.replace(report, batch_size=0)
