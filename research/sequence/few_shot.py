@@ -64,6 +64,11 @@ class FewShotReport:
                 f"{self.template!r}"
             )
         for name, source in (("source", self.source), ("train", self.train)):
+            if source.second_text is not None:
+                raise UserError(
+                    f"FewShotReport.{name}.second_text = {source.second_text!r}: the template has "
+                    "one {text}; leave it out"
+                )
             if len(source.classes) != len(self.label_words) or len(self.label_words) < 2:
                 raise UserError(
                     f"FewShotReport.label_words: {len(self.label_words)} words for the "

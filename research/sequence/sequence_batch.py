@@ -1,6 +1,7 @@
 """Batches of sequences, of tokens or of vectors, and what a model makes of one."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import jax.numpy as jnp
@@ -33,15 +34,23 @@ def initialise(model: nn.Module, rng: PRNGKeyArray, batch: Batch) -> Variables:
             f"the model has block_size = {model.block_size}: the data's sequences have {length} "
             "positions; cut them, or let the model take more"
         )
-    return model.init(rng, sequences, train=False, mask=mask)
+    if "token_types" in batch and "token_types" not in signature(type(model).__call__).parameters:
+        raise UserError(
+            f"the data has pairs of texts, and {type(model).__name__} takes no token_types, which "
+            "tell them apart; sequence.BERTClassifier does"
+        )
+    return model.init(rng, sequences, train=False, mask=mask, **_token_types(batch))
 
 
 def outputs_of(
     model: nn.Module, params: Params, collections: Collections, batch: Batch
 ) -> Float[Array, "batch ..."]:
-    """What `model(sequences, train, mask=mask)` gives in evaluation mode, in float32."""
+    """What `model(sequences, train, mask=mask)` gives in evaluation mode, in float32; where the
+    batch has `token_types`, the model is given those, too."""
     sequences, mask = sequences_of(batch)
-    outputs: Any = model.apply({"params": params, **collections}, sequences, train=False, mask=mask)
+    outputs: Any = model.apply(
+        {"params": params, **collections}, sequences, train=False, mask=mask, **_token_types(batch)
+    )
     return outputs.astype(jnp.float32)
 
 
@@ -57,8 +66,13 @@ def training_outputs_of(
         mask=mask,
         mutable=list(collections),
         rngs={"dropout": rng},
+        **_token_types(batch),
     )
     return outputs.astype(jnp.float32), collections
+
+
+def _token_types(batch: Batch) -> dict[str, Any]:
+    return {name: batch[name] for name in ("token_types",) if name in batch}
 
 
 def check_tokens(arrays: Mapping[str, Any], model: nn.Module) -> None:

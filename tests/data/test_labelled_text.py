@@ -82,6 +82,48 @@ def test_tokens_around_a_text_are_kept(tmp_path: Path) -> None:
         LabelledText("a.jsonl", "text", Char(" ab"), 3, start_token="[CLS]").open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        ("ab", "c", "[CLS] a b [SEP] c [SEP]"),
+        ("a", "bcdef", "[CLS] a [SEP] b c d e [SEP]"),
+        ("abcdef", "cd", "[CLS] a b c [SEP] c d [SEP]"),
+        ("abcdef", "fedcba", "[CLS] a b c [SEP] f e [SEP]"),
+    ],
+)
+def test_pairs_of_texts(first: str, second: str, kept: str, tmp_path: Path) -> None:
+    row = {"premise": " ".join(first), "hypothesis": " ".join(second), "y": 1}
+    write_lines(tmp_path / "a.jsonl", row, {"premise": "a", "hypothesis": "b", "y": 0})
+    words = Word(("[PAD]", "[CLS]", "[SEP]", *"abcdef"))
+    source = LabelledText(
+        *("a.jsonl", "premise", words, 5, "y", ("0", "1")),
+        start_token="[CLS]",
+        end_token="[SEP]",
+        second_text="hypothesis",
+    )
+    dataset = source.open(tmp_path)
+    batch = batch_of(dataset)
+    tokens, mask, types = (batch[name][0] for name in ("tokens", "token_mask", "token_types"))
+    assert words.decode(tokens[mask > 0]) == kept
+    first_half, second_half, _ = kept.split("[SEP]")
+    assert words.decode(tokens[types > 0]) == f"{second_half.strip()} [SEP]"
+    assert (types[: len(first_half.split()) + 1] == 0).all()
+    assert (types[mask == 0] == 0).all()
+    assert batch["tokens"].shape == (2, 5 + 3)
+    assert dataset.lengths is not None
+    assert dataset.lengths.tolist() == [len(kept.split()), 5]
+    assert source.texts(tmp_path)[0] == (row["premise"], 1)
+
+
+def test_the_second_text_of_a_pair_is_checked(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", {"text": "a", "other": ""})
+    source = LabelledText("a.jsonl", "text", LETTERS, 4, second_text="other")
+    with pytest.raises(UserError, match=r"line 1: field 'other' is '', which has no token"):
+        source.open(tmp_path)
+    with pytest.raises(UserError, match=r"second_text needs keep = 'start' .* got 'end' and 4"):
+        LabelledText("a.jsonl", "text", LETTERS, 4, keep="end", second_text="other")
+
+
 def test_tables(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('y,note,text\nneg,,"ab\nc"\n\npos,x,f\n'.replace("\nc", "c"))
     (tmp_path / "b.tsv.xz").write_bytes(lzma.compress(b"neg\t\tabc\r\npos\tx\tf\r\n"))

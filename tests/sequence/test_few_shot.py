@@ -160,3 +160,9 @@ def test_refuses_what_cannot_be_asked(report, variables, tmp_path):
 def test_refused_settings(settings, message, report):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(report, **settings)
+
+
+def test_pairs_of_texts_are_refused(report):
+    pairs = dataclasses.replace(report.train, second_text="other")
+    with pytest.raises(UserError, match=r"FewShotReport\.train\.second_text = 'other'"):
+        dataclasses.replace(report, train=pairs)

@@ -13,7 +13,7 @@ from research.data.tokenizers import Char
 from research.engine.metrics import compute, merge
 from research.engine.objective import HasCheckData, HasFeatures, HasShow, Objective
 from research.errors import UserError
-from research.sequence import SequenceClassification, SequenceRegression
+from research.sequence import BERT, BERTClassifier, SequenceClassification, SequenceRegression
 from tests.random_variables import random_variables
 
 KEY = jax.random.key(0)
@@ -185,3 +185,24 @@ def test_refuses_settings_that_do_not_fit():
         SequenceRegression(MeanPooled())
     with pytest.raises(UserError, match="loss_function must be"):
         SequenceRegression(MeanPooled(1), loss_function="huber")
+
+
+def test_which_text_of_a_pair_a_token_is_of_is_told_to_the_model():
+    batch = text_batch() | {"token_types": jnp.asarray(text_batch()["token_mask"], jnp.int32)}
+    bert = BERT(10, 6, num_layers=1, num_heads=2, embed_dim=8, mlp_dim=8, dropout_rate=0.0)
+    objective = SequenceClassification(BERTClassifier(bert, 3))
+    params = params_of(objective, batch)
+    logits = objective.logits(params, {}, batch)
+    mask = batch["token_mask"] > 0
+    expected = objective.model.apply(
+        {"params": params}, batch["tokens"], mask=mask, token_types=batch["token_types"]
+    )
+    np.testing.assert_array_equal(logits, expected)
+    without = {name: array for name, array in batch.items() if name != "token_types"}
+    assert jnp.abs(logits - objective.logits(params, {}, without)).max() > 1e-3
+    loss, _ = objective.loss(params, {}, batch, KEY)
+    np.testing.assert_allclose(
+        loss, compute(objective.evaluate(params, {}, batch, KEY))["loss"], rtol=1e-6
+    )
+    with pytest.raises(UserError, match=r"pairs of texts, and MeanPooled takes no token_types"):
+        CLASSIFICATION.init(KEY, batch)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,14 +35,17 @@ class LabelledText:
 
     A text is cut to `max_length` tokens: the first, the last with `keep="end"`, or half of each
     with "both" (Sun et al., 2019); with "all" a longer one becomes several examples of one label.
-    `start_token` and `end_token` are put around it, by their names
-    in the tokenizer ("[CLS]" and "[SEP]" of BERT). A row without a text that has tokens, or without
-    a label, stops the run, or is left out with `wrong_rows="skip"`. How many were, how many texts
-    were cut and how many tokens are unknown is logged when a file is first read.
+    `start_token` and `end_token` are put around it, by their names in the tokenizer ("[CLS]" and
+    "[SEP]" of BERT). The field `second_text`, if given, comes behind, with an `end_token` of its
+    own; the two together are cut to `max_length`, the longer one at its end (Devlin et al., 2019).
+    A row without a text that has tokens, or without a label, stops the run, or is left out with
+    `wrong_rows="skip"`. How many were, how many texts were cut and how many tokens are unknown is
+    logged when a file is first read.
 
     A batch has tokens int32 (N, length), 0 behind a text's end, token_mask float32 (N, length), 1
-    where there is text, and label int32 (N,) of classes, else float32; the length is `max_length`
-    and the tokens around.
+    where there is text, label int32 (N,) of classes, else float32, and with a second text
+    token_types int32 (N, length), 1 there and at its end; the length is `max_length` and the tokens
+    around.
     """
 
     file: str
@@ -56,6 +59,7 @@ class LabelledText:
     end_token: str | None = None
     wrong_rows: Literal["stop", "skip"] = "stop"
     columns: tuple[str, ...] = ()
+    second_text: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
@@ -69,6 +73,11 @@ class LabelledText:
         if self.wrong_rows not in ("stop", "skip"):
             raise UserError(
                 f"LabelledText.wrong_rows must be 'stop' or 'skip', not {self.wrong_rows!r}."
+            )
+        if self.second_text is not None and (self.keep != "start" or self.max_length < 2):
+            raise UserError(
+                "LabelledText.second_text needs keep = 'start' and a max_length of at least 2; got "
+                f"{self.keep!r} and {self.max_length}."
             )
         if self.classes and self.label is None:
             raise UserError("LabelledText.classes are those of a label: name its field.")
@@ -85,37 +94,47 @@ class LabelledText:
         return Dataset(len(arrays["length"]), arrays, gather_padded, lengths=arrays["length"])
 
     def texts(self, data_dir: Path) -> list[tuple[str, float]]:
-        """The texts as they are written, whether they have tokens or not, with their labels; a
-        label is 0 where there is none."""
-        examples = self._examples(find(data_dir, self.file), lambda text: text)
-        return [(text, label) for text, label in examples]
+        """The texts as they are written (of two, the first), whether they have tokens or not, with
+        their labels; a label is 0 where there is none."""
+        examples = self._examples(find(data_dir, self.file), lambda field, text: text)
+        return [(texts[0], label) for texts, label in examples]
 
     def _decode(self, path: Path, tokenizer: Any) -> Iterator[dict[str, np.ndarray]]:
         start, end = (
             [] if token is None else [named_id(tokenizer, token)]
             for token in (self.start_token, self.end_token)
         )
-        room = len(start) + self.max_length + len(end)
+        room = len(start) + self.max_length + len(end) * (1 if self.second_text is None else 2)
         unknown = getattr(tokenizer, "unknown_id", None)
         counts = Counter[str]()
-        rows: list[tuple[list[int], float]] = []
+        rows: list[tuple[list[int], int, float]] = []
 
         def piece() -> dict[str, np.ndarray]:
             tokens = np.zeros((len(rows), room), np.min_scalar_type(tokenizer.vocab_size - 1))
-            for row, (ids, _) in zip(tokens, rows, strict=True):
+            for row, (ids, _, _) in zip(tokens, rows, strict=True):
                 row[: len(ids)] = ids
-            arrays = {"tokens": tokens, "length": np.asarray([len(x) for x, _ in rows], np.int32)}
+            lengths, first_lengths = zip(
+                *((len(ids), first) for ids, first, _ in rows), strict=True
+            )
+            arrays = {"tokens": tokens, "length": np.asarray(lengths, np.int32)}
+            if self.second_text is not None:
+                arrays["first_length"] = np.asarray(first_lengths, np.int32)
             if self.label is not None:
                 dtype = np.int32 if self.classes else np.float32
-                arrays["label"] = np.asarray([label for _, label in rows], dtype)
+                arrays["label"] = np.asarray([label for _, _, label in rows], dtype)
             return arrays
 
-        for ids, label in self._examples(path, partial(self._encode, tokenizer)):
+        for texts, label in self._examples(path, partial(self._encode, tokenizer)):
+            num_tokens = sum(map(len, texts))
             counts["texts"] += 1
-            counts["cut"] += len(ids) > self.max_length
-            counts["tokens"] += len(ids)
-            counts["unknown"] += 0 if unknown is None else int((ids == unknown).sum())
-            rows += [([*start, *part, *end], label) for part in self._parts(ids)]
+            counts["cut"] += num_tokens > self.max_length
+            counts["tokens"] += num_tokens
+            if unknown is not None:
+                counts["unknown"] += sum(int((ids == unknown).sum()) for ids in texts)
+            for parts in self._parts(texts):
+                first = [*start, *parts[0], *end]
+                second = [*parts[1], *end] if len(parts) == 2 else []
+                rows.append(([*first, *second], len(first), label))
             if len(rows) >= ROWS_A_PIECE:
                 yield piece()
                 rows = []
@@ -132,23 +151,30 @@ class LabelledText:
             100 * counts["unknown"] / counts["tokens"],
         )
 
-    def _parts(self, ids: np.ndarray) -> list[np.ndarray]:
-        """What is kept of a text, an example each."""
+    def _parts(self, texts: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
+        """What is kept of a row's texts, an example each."""
+        (ids, *others), room = texts, self.max_length
+        if others:
+            kept = min(len(ids), max(room - len(others[0]), room - room // 2))
+            return [(ids[:kept], others[0][: room - kept])]
         if self.keep == "all":
-            starts = range(0, len(ids), self.max_length)
-            return [ids[start : start + self.max_length] for start in starts]
-        if len(ids) <= self.max_length:
-            return [ids]
-        first = {"start": self.max_length, "end": 0, "both": self.max_length // 2}[self.keep]
-        return [np.concatenate([ids[:first], ids[len(ids) - self.max_length + first :]])]
+            return [(ids[start : start + room],) for start in range(0, len(ids), room)]
+        if len(ids) <= room:
+            return [(ids,)]
+        first = {"start": room, "end": 0, "both": room // 2}[self.keep]
+        return [(np.concatenate([ids[:first], ids[len(ids) - room + first :]]),)]
 
-    def _examples(self, path: Path, read: Callable[[str], Any]) -> Iterator[tuple[Any, float]]:
-        """What is read of the text of every row that is right, and its label."""
+    def _examples(
+        self, path: Path, read: Callable[[str, str], Any]
+    ) -> Iterator[tuple[list[Any], float]]:
+        """What is read of the one or two texts of every row that is right, and its label."""
+        fields = [self.text] if self.second_text is None else [self.text, self.second_text]
         num_found = num_wrong = 0
         first = ""
         for number, row in read_rows(path, self.columns):
             try:
-                example = read(self._text(row)), self._label(row)
+                texts = [read(field, _text(row, field)) for field in fields]
+                example = texts, self._label(row)
             except UserError as error:
                 num_wrong += 1
                 first = first or f"{path}, line {number}: {error}"
@@ -162,23 +188,13 @@ class LabelledText:
         if num_wrong:
             logger.warning("%d rows were left out. The first: %s", num_wrong, first)
 
-    def _text(self, row: Row) -> str:
-        text = _field(row, self.text)
-        if not isinstance(text, str):
-            raise UserError(f"field {self.text!r} is {text!r}, not a string.")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"field {self.text!r} is not UTF-8 text.") from error
-        return text
-
-    def _encode(self, tokenizer: Tokenizer, text: str) -> np.ndarray:
+    def _encode(self, tokenizer: Tokenizer, field: str, text: str) -> np.ndarray:
         try:
             ids = np.asarray(tokenizer.encode(text))
         except UserError as error:
-            raise UserError(f"field {self.text!r}: {error}") from error
+            raise UserError(f"field {field!r}: {error}") from error
         if not len(ids):
-            raise UserError(f"field {self.text!r} is {text!r}, which has no token.")
+            raise UserError(f"field {field!r} is {text!r}, which has no token.")
         return ids
 
     def _label(self, row: Row) -> float:
@@ -202,11 +218,26 @@ class LabelledText:
 
 
 def gather_padded(arrays: Mapping[str, Any], indices: Int[Any, " batch"]) -> dict[str, Any]:
-    """Rows of padded tokens with the mask that their lengths make."""
+    """Rows of padded tokens with the mask, and the types, that their lengths make."""
     tokens = arrays["tokens"][indices].astype(np.int32)
-    has_token = np.arange(tokens.shape[1]) < arrays["length"][indices][:, None]
+    places = np.arange(tokens.shape[1])
+    has_token = places < arrays["length"][indices][:, None]
     batch = {"tokens": tokens, "token_mask": has_token.astype(np.float32)}
+    if "first_length" in arrays:
+        is_second = has_token & (places >= arrays["first_length"][indices][:, None])
+        batch["token_types"] = is_second.astype(np.int32)
     return batch | ({"label": arrays["label"][indices]} if "label" in arrays else {})
+
+
+def _text(row: Row, field: str) -> str:
+    text = _field(row, field)
+    if not isinstance(text, str):
+        raise UserError(f"field {field!r} is {text!r}, not a string.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"field {field!r} is not UTF-8 text.") from error
+    return text
 
 
 def _field(row: Row, name: str) -> Any:
