@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,22 @@ def shared_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of all processes of this session."""
     own = tmp_path_factory.getbasetemp()
     return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """The programs that XLA was asked to compile while the test ran."""
+    import jax
+
+    seen: list[str] = []
+
+    def listen(event: str, duration: float, **details: Any) -> None:
+        if "backend_compile" in event:
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -639,20 +638,6 @@ GROUPS = {
 MISTAKES = {
     f"{group}: {name}": one for group, mistakes in GROUPS.items() for name, one in mistakes.items()
 }
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[str]]:
-    """The programs that XLA was asked to compile while the test ran."""
-    seen: list[str] = []
-
-    def listen(event: str, duration: float, **details: Any) -> None:
-        if "backend_compile" in event:
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def write_config(folder: Path, settings: Mapping[str, Any], has_data: bool = True) -> Path:

@@ -113,6 +113,17 @@ def test_in_steps_it_writes_what_it_writes_at_once(variables):
         np.testing.assert_array_equal(part, whole[:, : part.shape[1]])
 
 
+def test_nothing_is_compiled_for_a_text_that_grows(variables, compilations):
+    counts = []
+    for length in (6, 18):
+        compilations.clear()
+        options = {"vocab_size": 11, "max_new_tokens": length, "sampling": Sampling()}
+        parts = write(MODEL, variables, jax.random.key(0), PROMPTS, tokens_at_a_time=1, **options)
+        assert len(list(parts)) == length
+        counts.append(len(compilations))
+    assert counts[0] == counts[1]
+
+
 def test_prompts_of_several_lengths_are_as_each_alone(variables):
     options = {"vocab_size": 11, "max_new_tokens": 12, "sampling": Sampling(temperature=0.0)}
     rng, mask = jax.random.key(0), jnp.asarray([[True] * 3, [False, False, True]])
