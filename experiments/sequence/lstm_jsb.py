@@ -24,8 +24,8 @@ def get_config() -> ConfigDict:
                     "cell": "lstm",
                     "hidden_dim": 200,
                     "out_features": 88,
-                    "input_dropout_rate": 0.1,
-                    "dropout_rate": 0.3,
+                    "input_dropout_rate": 0.2,
+                    "dropout_rate": 0.5,
                 },
             },
             "data": {
