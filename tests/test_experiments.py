@@ -105,12 +105,19 @@ def test_large_config_takes_a_step(config, tmp_path, shared_dir, monkeypatch):
     # Also traces evaluation, and checks that it measures the reference's metric.
     prepared = prepare.prepare(configs.load(file, overrides), data_dir)
     state = prepared.parallel.from_logical(random_state(prepared.initial_shapes()))
-    names = ("params", "collections", "ema")
+    names = ("params", "collections", "ema", "ema_collections")
     before = {name: jax.tree.map(np.array, getattr(state, name)) for name in names}
     train, given = cost.training_call(prepared, state)
     after, metrics = train(state, *given)
     assert int(after.step) == 1
-    for tree in (metrics, after.params, after.collections, after.opt_state, after.ema):
+    for tree in (
+        metrics,
+        after.params,
+        after.collections,
+        after.opt_state,
+        after.ema,
+        after.ema_collections,
+    ):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
     for name in names:
         pairs = zip(
@@ -132,6 +139,7 @@ def random_state(shapes):
         params=params,
         collections=random_arrays(shapes.collections),
         ema=None if shapes.ema is None else jax.tree.map(jnp.copy, params),
+        ema_collections=random_arrays(shapes.ema_collections),
     )
 
 

@@ -146,7 +146,7 @@ class Show(Action):
         state = self._parallel.trials(self._parallel.to_logical(moment.state))[0]
         rng = evaluation_key(self._seed)
         displays = self._objective.show(
-            state.evaluated_params, state.collections, self._batch(), rng
+            state.evaluated_params, state.evaluated_collections, self._batch(), rng
         )
         self._record.displays(moment.step, displays)
 
@@ -330,7 +330,7 @@ def _all_finite(params: Any) -> jax.Array:
 
 
 def _variables(state: TrainState) -> dict[str, Any]:
-    return {"params": state.evaluated_params, **state.collections}
+    return {"params": state.evaluated_params, **state.evaluated_collections}
 
 
 def mean_over_trials(value: Any) -> float:

@@ -78,7 +78,7 @@ class Evaluator:
         """The exact mean of every metric over the data set; arrays have one entry a trial."""
         if self._arrays is None:
             self._arrays = self._parallel.put_arrays(self._held)
-        variables = (state.evaluated_params, state.collections, state.hyperparameters)
+        variables = (state.evaluated_params, state.evaluated_collections, state.hyperparameters)
         rows = self._parallel.local_rows(self._batch_size)
         feeds = (
             self._parallel.put_feed(self._feed(indices[rows], mask[rows]), 0)
@@ -112,7 +112,7 @@ class Evaluator:
             return jax.ShapeDtypeStruct((self._batch_size, *x.shape[1:]), x.dtype)
 
         feed = jax.tree.map(shape, self._feed(np.zeros(1, int), np.ones(1)))
-        variables = (state.evaluated_params, state.collections, state.hyperparameters)
+        variables = (state.evaluated_params, state.evaluated_collections, state.hyperparameters)
         return jax.eval_shape(evaluate, variables, dict(self._held), feed)
 
     def _bind(self, program: Program) -> Callable[..., Any]:

@@ -56,4 +56,5 @@ def with_arrays(logical: TrainState, arrays: Mapping[str, np.ndarray]) -> TrainS
         params=placed(logical.params, "params/"),
         ema=placed(logical.ema, "params/"),
         collections=placed(logical.collections, ""),
+        ema_collections=placed(logical.ema_collections, ""),
     )

@@ -48,7 +48,7 @@ def exploit_and_explore(
         hyperparameters=hyperparameters,
         **{
             name: jax.tree.map(lambda x: x[parent], getattr(state, name))
-            for name in ("params", "collections", "opt_state", "ema")
+            for name in ("params", "collections", "opt_state", "ema", "ema_collections")
         },
     )
     return state, parent

@@ -56,8 +56,8 @@ class Program:
         variables = objective.init(init_rng, batch)
         optimizers = self.optimizers(experiment, objective, variables["params"])
         hyperparameters = {path: jnp.asarray(value) for path, value in trial.items()}
-        averages = experiment.ema_decay is not None or experiment.swa_start is not None
-        return init_state(objective, optimizers, variables, rng, averages, hyperparameters)
+        settings = self._settings(experiment, transforms)
+        return init_state(objective, optimizers, settings, variables, rng, hyperparameters)
 
     def train(
         self, dataset: Dataset, state: TrainState, arrays: Any, feed: Any, count: Any
@@ -70,17 +70,7 @@ class Program:
         experiment, objective, transforms = self._of(state.hyperparameters)
         optimizers = self.optimizers(experiment, objective, state.params)
         schedules = self.schedules(experiment, objective)
-        start = experiment.swa_start
-        settings = StepSettings(
-            total_steps=max(1, self.steps.total),
-            transforms=transforms,
-            micro_batches=experiment.micro_batches,
-            ema_decay=experiment.ema_decay,
-            swa_start=None if start is None else self.steps(start),
-            swa_every=max(1, self.steps(experiment.swa_every)),
-            log_norms=experiment.log_norms,
-            axis_name=self.axis_name,
-        )
+        settings = self._settings(experiment, transforms)
 
         def one(state: TrainState, item: Any) -> tuple[TrainState, Packed]:
             batch = _gather(dataset, arrays, item)
@@ -158,6 +148,19 @@ class Program:
     def with_axis(self, axis_name: str | None) -> "Program":
         """The same program, averaging over another axis or none."""
         return dataclasses.replace(self, axis_name=axis_name)
+
+    def _settings(self, experiment: Experiment, transforms: Sequence[Any]) -> StepSettings:
+        start = experiment.swa_start
+        return StepSettings(
+            total_steps=max(1, self.steps.total),
+            transforms=transforms,
+            micro_batches=experiment.micro_batches,
+            ema_decay=experiment.ema_decay,
+            swa_start=None if start is None else self.steps(start),
+            swa_every=max(1, self.steps(experiment.swa_every)),
+            log_norms=experiment.log_norms,
+            axis_name=self.axis_name,
+        )
 
     def _of(self, trial: Trial) -> tuple[Experiment, Objective, Sequence[Any]]:
         """The experiment, objective and transforms with a trial's traced values in place."""

@@ -70,7 +70,12 @@ def load_run(workdir: str | Path, step: Which = "latest") -> LoadedRun:
         transforms = build(settings.transforms, f"evaluations.{name}.transforms")
     objective = build(experiment.objective, "objective")
     return LoadedRun(
-        experiment, objective, restored.step, state.evaluated_params, state.collections, transforms
+        experiment,
+        objective,
+        restored.step,
+        state.evaluated_params,
+        state.evaluated_collections,
+        transforms,
     )
 
 

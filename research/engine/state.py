@@ -14,9 +14,10 @@ class TrainState:
     """Everything that a step reads and writes.
 
     `opt_state` has one entry a player; an objective without players has the one player "model".
-    `ema` is an average of `params` over steps, exponential or even, or None. `rng` never changes: a
-    step's key is `fold_in(rng, step)`. `hyperparameters` are the settings in which trials of one
-    program differ, by path; it is empty but under vmap.
+    `ema` is an average of `params` over steps, exponential or even, or None. `ema_collections` are
+    the collections that are averaged along with it: the statistics of batch norm, where the average
+    is exponential. `rng` never changes: a step's key is `fold_in(rng, step)`. `hyperparameters` are
+    the settings in which trials of one program differ, by path; it is empty but under vmap.
     """
 
     step: Int[Array, ""]
@@ -24,6 +25,7 @@ class TrainState:
     collections: Collections
     opt_state: Mapping[str, Any]
     ema: Params | None
+    ema_collections: Collections
     rng: PRNGKeyArray
     hyperparameters: Mapping[str, Any]
 
@@ -31,3 +33,8 @@ class TrainState:
     def evaluated_params(self) -> Params:
         """What is evaluated: the average where there is one."""
         return self.params if self.ema is None else self.ema
+
+    @property
+    def evaluated_collections(self) -> Collections:
+        """What is evaluated with them."""
+        return {**self.collections, **self.ema_collections}

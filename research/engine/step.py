@@ -60,21 +60,23 @@ def players_of(objective: Objective, params: Params) -> tuple[Player, ...]:
 def init_state(
     objective: Objective,
     optimizers: Optimizers,
+    settings: StepSettings,
     variables: Mapping[str, Any],
     rng: PRNGKeyArray,
-    averages: bool,
     hyperparameters: Mapping[str, Any],
 ) -> TrainState:
-    """The state before the first step, from the objective's initial variables; with a place for an
-    average of the parameters where it `averages`."""
+    """The state before the first step, from the objective's initial variables; with places for the
+    averages that the settings ask for."""
     params, collections = split_variables(variables)
     opt_state = {
         player.name: optimizers[player.name].init(_part(params, player))
         for player in players_of(objective, params)
     }
+    averages = settings.ema_decay is not None or settings.swa_start is not None
     ema = jax.tree.map(jnp.copy, params) if averages else None
+    averaged = jax.tree.map(jnp.copy, _averaged_collections(settings, collections))
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step, params, collections, opt_state, ema, rng, hyperparameters)
+    return TrainState(step, params, collections, opt_state, ema, averaged, rng, hyperparameters)
 
 
 def train_step(
@@ -109,12 +111,21 @@ def train_step(
         metrics |= player_metrics
 
     ema = _averaged(settings, state.ema, params, state.step + 1)
+    now = _averaged_collections(settings, collections)
+    ema_collections = _averaged(settings, state.ema_collections, now, state.step + 1) if now else {}
     if isinstance(objective, HasAfterUpdate):
         progress = (state.step + 1) / settings.total_steps
         collections = objective.after_update(params, collections, progress)
     metrics |= _norms(all_grads, all_updates, params, settings.log_norms)
     state = TrainState(
-        state.step + 1, params, collections, opt_state, ema, state.rng, state.hyperparameters
+        state.step + 1,
+        params,
+        collections,
+        opt_state,
+        ema,
+        ema_collections,
+        state.rng,
+        state.hyperparameters,
     )
     return state, metrics
 
@@ -136,6 +147,14 @@ def eval_step(
 
 def _part(params: Params, player: Player) -> dict[str, Any]:
     return {module: params[module] for module in player.modules}
+
+
+def _averaged_collections(settings: StepSettings, collections: Collections) -> Collections:
+    """Those of which an average is evaluated. The exponential average of parameters is behind them,
+    and so must be the statistics that go with it; an even one has its own (`_gradients`)."""
+    if settings.ema_decay is None:
+        return {}
+    return {name: x for name, x in collections.items() if name == "batch_stats"}
 
 
 def _averaged(settings: StepSettings, past: Params | None, params: Params, step: Any) -> Any:

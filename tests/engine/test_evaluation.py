@@ -24,7 +24,7 @@ def run() -> Prepared:
 def test_every_batch_size_gives_the_mean_over_all_examples(run: Prepared) -> None:
     state = run.init()
     # Statistics other than the initial ones, so that using a batch's own would be seen.
-    state = state.replace(collections=jax.tree.map(lambda x: x + 0.3, state.collections))
+    state = state.replace(ema_collections=jax.tree.map(lambda x: x + 0.3, state.ema_collections))
     evaluate = jax.jit(run.program.objective.evaluate)
     arrays = run.evaluators["from_host"].dataset.arrays
     size = len(arrays["label"])
@@ -32,7 +32,7 @@ def test_every_batch_size_gives_the_mean_over_all_examples(run: Prepared) -> Non
     def at_once(first_index: int) -> dict[str, float]:
         index = np.arange(first_index, first_index + size)
         batch = {**arrays, "mask": np.ones(size, np.float32), "index": index}
-        whole = evaluate(state.params, state.collections, batch, evaluation_key(0))
+        whole = evaluate(state.params, state.evaluated_collections, batch, evaluation_key(0))
         return {name: float(mean.compute()) for name, mean in whole.items()}
 
     expected = at_once(0)

@@ -25,8 +25,7 @@ def start(
 ) -> tuple[Any, Any]:
     """The state before the first step, and the compiled step on always the same batch."""
     settings = StepSettings(**{"total_steps": 4} | options)
-    averages = settings.ema_decay is not None
-    state = init_state(objective, optimizers, variables, jax.random.key(0), averages, {})
+    state = init_state(objective, optimizers, settings, variables, jax.random.key(0), {})
     return state, jax.jit(lambda state: train_step(objective, optimizers, settings, state, batch))
 
 

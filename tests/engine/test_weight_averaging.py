@@ -82,3 +82,30 @@ def test_trials_average_as_they_would_alone(alone):
     _, together, _ = small.trained(**SETTINGS, parallelism={"mode": "vmap", "trials": trials})
     trial = jax.tree.map(lambda x: x[1], on_host(together.replace(hyperparameters={})))
     assert small.largest_difference(trial, states[10]) < 1e-5
+
+
+def test_an_exponential_average_has_the_average_of_the_statistics():
+    run = small.ready(**small.HARD)
+    state = run.init()
+    compiled = small.compile_train(run, state)
+    before = on_host(state)
+    for step in range(4):
+        state, _ = small.advance(run, state, step, [1], compiled)
+        after = on_host(state)
+        for mean, past, now in (
+            (after.ema, before.ema, after.params),
+            (
+                after.evaluated_collections["batch_stats"],
+                before.evaluated_collections["batch_stats"],
+                after.collections["batch_stats"],
+            ),
+        ):
+            expected = jax.tree.map(lambda x, y: 0.9 * x + 0.1 * y, past, now)
+            assert small.largest_difference(mean, expected) < 1e-6, f"step {step}"
+        before = after
+    statistics = after.evaluated_collections["batch_stats"]
+    assert small.largest_difference(statistics, after.collections["batch_stats"]) > 1e-3
+    # What is evaluated with the parameters' average.
+    measured = run.evaluators["test"](state)
+    raw = run.evaluators["test"](state.replace(ema_collections={}))
+    assert abs(measured["loss"] - raw["loss"]) > 1e-4
