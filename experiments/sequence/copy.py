@@ -50,7 +50,7 @@ def get_config(variant: str = "lstm") -> ConfigDict:
             "duration": "6000 steps",
             "optimizer": {
                 "name": "adam",
-                "learning_rate": 3e-3,
+                "learning_rate": 1e-2,
                 "clip_norm": 1.0,
                 "schedule": {"name": "cosine", "warmup": "100 steps"},
             },
