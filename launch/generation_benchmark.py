@@ -16,7 +16,9 @@ def measure_generation(experiment: Any, repeats: int) -> dict[str, Any]:
 
     The model is that of the experiment's objective with fresh parameters; no data is opened. A
     token takes at least as long as reading all parameters and the cache once: `over_bound` is the
-    median of how many times as long it takes, each beside a bandwidth measured at that moment.
+    median of how many times as long it takes, each beside a bandwidth measured at that moment. Both
+    are means over some tenths of a second: the shortest of some reads would be held against what no
+    program reaches for longer.
 
     Raises UserError where the objective's model writes no tokens.
     """

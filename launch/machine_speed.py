@@ -17,18 +17,18 @@ def matmul_flops(repeats: int = 5) -> float:
     """Operations per second of a product of large float32 matrices."""
     x = jnp.ones((MATRIX, MATRIX))
     product = jax.jit(lambda x: x @ x)
-    return 2 * MATRIX**3 / _seconds(lambda: product(x), repeats)
+    return 2 * MATRIX**3 / min(_seconds(lambda: product(x), repeats))
 
 
-def memory_bandwidth(repeats: int = 3) -> float:
-    """Bytes per second of a product of a matrix that no cache holds with a vector; on a CPU the
-    faster of XLA's and NumPy's."""
+def memory_bandwidth(repeats: int = 4) -> float:
+    """Bytes per second of products of a matrix that no cache holds with a vector, on average over
+    some; on a CPU the faster of XLA's and NumPy's."""
     x, v, product = _operands()
-    rates = [READ_BYTES / _seconds(lambda: product(x, v), repeats)]
+    seconds = [sum(_seconds(lambda: product(x, v), repeats))]
     if jax.default_backend() == "cpu":
         matrix, vector = np.asarray(x), np.asarray(v)
-        rates.append(READ_BYTES / _seconds(lambda: matrix @ vector, repeats))
-    return max(rates)
+        seconds.append(sum(_seconds(lambda: matrix @ vector, repeats)))
+    return repeats * READ_BYTES / min(seconds)
 
 
 @cache
@@ -37,12 +37,12 @@ def _operands() -> tuple[Any, Any, Any]:
     return jnp.ones((side, side)), jnp.ones(side), jax.jit(jnp.matmul)
 
 
-def _seconds(call: Callable[[], Any], repeats: int) -> float:
-    """The shortest of some calls, after one that compiles."""
+def _seconds(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Those of some calls, after one that compiles."""
     jax.block_until_ready(call())
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - started)
-    return min(times)
+    return times

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
+from jax import lax
 from jaxtyping import Array, Float
 
 from research.nn.dropout import Dropout
@@ -21,6 +22,9 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
 }
 """GPT-2 takes `gelu_tanh`; BERT and ViT the exact `gelu`, which differs by up to 5e-4."""
+
+
+PIECE = 256
 
 
 class MLP(nn.Module):
@@ -68,4 +72,17 @@ class MLP(nn.Module):
             hidden = ACTIVATIONS[self.activation](hidden)
         hidden = Dropout(self.dropout_rate)(hidden, deterministic)
         out_kernel_init = self.out_kernel_init or self.kernel_init
-        return dense(x.shape[-1], kernel_init=out_kernel_init, name="down")(hidden).reshape(x.shape)
+        down = dense(
+            x.shape[-1], kernel_init=out_kernel_init, dot_general=_dot_general, name="down"
+        )
+        return down(hidden).reshape(x.shape)
+
+
+def _dot_general(x: Array, kernel: Array, dimension_numbers: Any, **options: Any) -> Array:
+    """`lax.dot_general`; of one row, such as a token that is written, in pieces."""
+    length = x.shape[-1]
+    if len(x) > 1 or x.dtype != jnp.float32 or length <= PIECE or length % PIECE:
+        return lax.dot_general(x, kernel, dimension_numbers, **options)
+    # On CPU a vector times a long, narrow matrix reads it at two thirds of the memory's speed.
+    pieces = x.reshape(-1, PIECE), kernel.reshape(-1, PIECE, kernel.shape[-1])
+    return lax.dot_general(*pieces, (((1,), (1,)), ((0,), (0,))), **options).sum(0, keepdims=True)

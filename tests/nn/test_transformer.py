@@ -173,6 +173,24 @@ def test_an_unknown_activation_is_named():
         MLP(hidden_dim=2, activation="swish").init(jax.random.key(0), jnp.ones(2))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_one_row_of_an_mlp_is_as_one_of_many(dtype):
+    # Long enough for the product that writing tokens needs.
+    mlp = MLP(hidden_dim=1024, dtype=dtype)
+    x = jax.random.normal(jax.random.key(0), (3, 8))
+    params = random_variables(mlp.init, x)
+    together = mlp.apply(params, x)
+    alone = jnp.concatenate([mlp.apply(params, row[None]) for row in x])
+    tolerance = 1e-5 if dtype == "float32" else 2e-2
+    np.testing.assert_allclose(alone, together, atol=tolerance * float(jnp.abs(together).max()))
+    gradient = jax.grad(lambda x: mlp.apply(params, x).sum())
+    np.testing.assert_allclose(
+        gradient(x[:1]),
+        gradient(x)[:1],
+        atol=tolerance * float(jnp.abs(gradient(x)).max()),
+    )
+
+
 def test_cross_attention_and_a_memory_come_together():
     x = normal(0, 1, 4, 8)
     with pytest.raises(ValueError, match="cross_attention=True, but there is no memory"):
