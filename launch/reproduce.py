@@ -32,9 +32,9 @@ Ours is the mean over the finished seeds, and its 95 % interval by Student's t. 
   not finished, not run   and why
 Seeds that are missing in the mean are counted behind it.
 
-Written are results.json, RESULTS.md made of it, and the same table in README.md where that has
-<!-- results --> and <!-- /results -->, all in --output. What was measured earlier, or on another
-kind of device, is kept in results.json.
+Written are results.json, RESULTS.md made of it, and the table of what is measured in README.md,
+where that has <!-- results --> and <!-- /results -->, all in --output. What was measured earlier,
+or on another kind of device, is kept in results.json.
 
 A config file says by NEEDS_ACCELERATOR = True, or by the names of variants, that it is too long for
 a CPU, by REQUIRES = {SETTING: FILE.py} that a setting is the folder of another config's run of

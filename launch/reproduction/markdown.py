@@ -26,7 +26,7 @@ def to_markdown(results: Sequence[Result]) -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """The table that RESULTS.md and README.md show."""
+    """The table that RESULTS.md shows, and README.md of what has been measured."""
     head = ("experiment", "reference", "to reach", "ours (seeds)", "time a seed", "on", "verdict")
     rows = [
         (
@@ -44,7 +44,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def put_in_readme(readme: str, results: Sequence[Result]) -> str:
-    """A README with the table between its two markers.
+    """A README with the table of what has been measured between its two markers.
 
     Raises UserError where a marker is missing or there twice.
     """
@@ -58,7 +58,11 @@ def put_in_readme(readme: str, results: Sequence[Result]) -> str:
     _, end, after = rest.partition(END)
     if not end:
         raise UserError(f"README.md has {END} before {BEGIN}: swap them")
-    return f"{before}{BEGIN}\n\n{table(results)}\n{END}{after}"
+    measured = [result for result in results if result.values]
+    shown = table(measured)
+    if others := len(results) - len(measured):
+        shown += f"\nNot measured yet: {others} more, in RESULTS.md.\n"
+    return f"{before}{BEGIN}\n\n{shown}\n{END}{after}"
 
 
 def _section(result: Result) -> str:
@@ -125,13 +129,17 @@ def _number(value: float) -> str:
 
 def _device(result: Result) -> str:
     if result.device == "cpu":
-        return f"CPU, {result.cores} cores" if result.cores else "CPU"
+        return f"CPU, {_cores(result)}" if result.cores else "CPU"
     return result.device if result.devices == "1" else f"{result.devices} × {result.device}"
 
 
 def _hardware(result: Result) -> str:
-    cpu = f"{result.cores} cores of {result.processor}" if result.processor else "a CPU not noted"
+    cpu = f"{_cores(result)} of {result.processor}" if result.processor else "a CPU not noted"
     return cpu if result.device == "cpu" else f"{_device(result)}, {cpu}"
+
+
+def _cores(result: Result) -> str:
+    return f"{result.cores} core{'' if result.cores == '1' else 's'}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

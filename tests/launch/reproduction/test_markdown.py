@@ -93,6 +93,9 @@ def test_table_and_sections():
     assert "| 2 | – | – | not finished, step 4 of 9: budget |\n" in page
     assert "- Hardware: 2 × H100, 2 cores of Abacus 3000\n" in page
     assert "- Code: of no git revision; 1998-11-01\n" in page
+    alone = to_markdown([dataclasses.replace(SIZES, cores="1")])
+    assert " on CPU, 1 core\n" in alone
+    assert "- Hardware: 1 core of Abacus 3000\n" in alone
     assert "## [vision/b](b.py)\n" in page, "it was run on nothing"
 
 
@@ -111,11 +114,13 @@ def test_numbers_have_the_digits_that_are_sure(values, shown):
     assert f"| {shown} |" in table([dataclasses.replace(SIZES, seeds=seeds)])
 
 
-def test_readme_gets_the_table():
+def test_readme_gets_the_table_of_what_is_measured():
     readme = f"# Title\n\n{BEGIN}\nold\n{END}\n\nMore.\n"
     made = put_in_readme(readme, [SIZES])
     assert made == f"# Title\n\n{BEGIN}\n\n{table([SIZES])}\n{END}\n\nMore.\n"
     assert put_in_readme(made, [SIZES]) == made
+    more = put_in_readme(readme, [WAITING, SIZES])
+    assert more == made.replace(f"\n{END}", f"\nNot measured yet: 1 more, in RESULTS.md.\n\n{END}")
 
 
 @pytest.mark.parametrize("readme", ["", BEGIN, END, f"{BEGIN}{END}{END}", f"{END}{BEGIN}"])
