@@ -55,10 +55,10 @@ def get_config(variant: str = "transformer") -> ConfigDict:
             "vocab_size": VOCAB_SIZE,
             "num_layers": 3,
             "num_heads": 4,
-            "embed_dim": 256,
-            "mlp_dim": 512,
+            "embed_dim": 192,
+            "mlp_dim": 384,
             "norm_first": True,
-            "dropout_rate": 0.2,
+            "dropout_rate": 0.1,
             "block_size": 64,
         }
     else:
@@ -80,7 +80,7 @@ def get_config(variant: str = "transformer") -> ConfigDict:
             },
             "data": {
                 "source": pairs("train"),
-                "batch_size": 128,
+                "batch_size": 64,
                 "length_buckets": (16, 20, 24, 32, 64),
             },
             "evaluations": {
@@ -98,10 +98,10 @@ def get_config(variant: str = "transformer") -> ConfigDict:
                     },
                 },
             },
-            "duration": "12 epochs",
+            "duration": "10 epochs",
             "optimizer": {
                 "name": "adamw",
-                "learning_rate": 1e-3,
+                "learning_rate": 2e-3 if transformer else 1e-3,
                 "b2": 0.98,
                 "weight_decay": 0.01,
                 "clip_norm": 1.0,
