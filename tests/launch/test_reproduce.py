@@ -69,10 +69,12 @@ def test_stopped_finished_and_not_run_again(family, capfd, monkeypatch):
     assert a["commands"] == [command]
     assert a["seeds"][0]["value"] == a["summary"]["mean"]
     assert b["summary"]["verdict"] == "not run: needs a GPU or TPU"
-    table = Path("README.md").read_text().partition(BEGIN)[2].partition(END)[0].strip()
+    shown = Path("README.md").read_text().partition(BEGIN)[2].partition(END)[0].strip()
+    table, _, others = shown.partition("\n\n")
     assert (
         f"| {a['summary']['mean']:.4g} (1) |" in table and table in Path("RESULTS.md").read_text()
     )
+    assert others == "Not measured yet: 1 more, in RESULTS.md."
 
     page = Path("RESULTS.md").read_bytes()
     assert reproduce.run([*given, f"{family}/a.py"]) == DONE
