@@ -75,7 +75,7 @@ def read_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, Any]:
     parser.add_argument(
         "--allow_config_change",
         action="store_true",
-        help="go on with a run although its config has changed",
+        help="go on with a run although its config has changed; measure a finished one again",
     )
     parser.add_argument("--settings", action=_ListSettings, help="list every setting and exit")
     command_line.add_distributed(parser)

@@ -179,6 +179,26 @@ def test_a_changed_config_is_refused_until_it_is_allowed(workdir, monkeypatch):
     assert config["optimizer"]["learning_rate"] == 0.5
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_finished_run_whose_config_changes_is_measured_again(workdir):
+    def accuracy():
+        return json.loads((workdir / "result.json").read_bytes())["metrics"]["test/accuracy"]
+
+    before = accuracy()
+    fewer = lenet(workdir, evaluations__test__source__split="train")
+    code, text = call(train.run, [*fewer, "--allow_config_change"])
+    assert code == 0, text
+    assert f"Finished at step {STEPS} already" in text
+    assert "Measuring again, for the config has changed." in text
+    again = accuracy()
+    assert again != before, "config.json has other examples now: the old number is not theirs"
+
+    code, text = call(train.run, fewer)
+    assert code == 0, text
+    assert "Measuring again" not in text
+    assert accuracy() == again, "what was measured again has to stay"
+
+
 def test_a_config_that_no_checkpoint_fits_leaves_the_run_as_it_is(workdir):
     before = files_in(workdir)
     given = lenet(workdir, objective__model__channels=(4, 16))

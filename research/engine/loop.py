@@ -32,17 +32,17 @@ from research.engine.checkpoint import (
     set_aside_damaged,
 )
 from research.engine.clock import Clock
-from research.engine.config import build, to_plain
+from research.engine.config import brought_up_to_date, build, differences, to_plain
 from research.engine.evaluation import first_batch
 from research.engine.experiment import Experiment
 from research.engine.failure import write_failure
 from research.engine.feeds import Feeds
-from research.engine.files import write_json
+from research.engine.files import read_json, write_json
 from research.engine.fingerprint import check_fingerprints, fingerprints
 from research.engine.objective import HasShow
 from research.engine.prepare import Prepared, prepare
 from research.engine.program import evaluation_key
-from research.engine.record import Record
+from research.engine.record import METRICS, Record, read_metrics
 from research.engine.state import TrainState
 from research.engine.stopping import StopSignal
 from research.engine.window import Window
@@ -123,6 +123,7 @@ def _train(
         }
 
     actions = make_actions(run, workdir, data_dir, record, checkpoints, extra, watcher)
+    changed = _differs(experiment, workdir)  # asked before `_begin`, where processes wait
     state, step, memory = _begin(run, workdir)
     # Only now: a run whose checkpoints do not fit this config keeps its own.
     _write_run(run, workdir, data_dir, record)
@@ -135,8 +136,13 @@ def _train(
     stopping = actions.get("early_stopping")
     if memory:
         if step >= total or (isinstance(stopping, StopEarly) and stopping.reached):
-            _say(f"Finished at step {step} already; nothing is left to train.")
-            return Outcome(step, total, False, newest)
+            finished = f"Finished at step {step} already; nothing is left to train."
+            if changed:
+                _say(f"{finished} Measuring again, for the config has changed.")
+                return Outcome(step, total, False, _measure_again(actions, step, state))
+            _say(finished)
+            measured = _measured_at(step, experiment, workdir)
+            return Outcome(step, total, False, measured or newest)
         _say(f"Going on from the checkpoint of step {step}.")
     record.reopen()
 
@@ -283,6 +289,37 @@ def _write_run(run: Prepared, workdir: Path, data_dir: Path, record: Record) -> 
         "total_steps": run.steps.total,
     }
     write_json(workdir / "data.json", content)
+
+
+def _differs(experiment: Experiment, workdir: Path) -> bool:
+    """Whether the run in the folder has another config; a reference changes no number of it."""
+    file = workdir / "config.json"
+    if not file.is_file():
+        return False
+    before, now = brought_up_to_date(read_json(file)), to_plain(experiment)
+    return bool(differences({**before, "reference": None}, {**now, "reference": None}))
+
+
+def _measure_again(actions: Mapping[str, Action], step: int, state: TrainState) -> dict[str, Any]:
+    """What every evaluation and probe says of a finished run."""
+    moment = Moment(step, True, state)
+    for action in actions.values():
+        if isinstance(action, Evaluate | Measure):
+            action(moment)
+    return moment.measured
+
+
+def _measured_at(step: int, experiment: Experiment, workdir: Path) -> dict[str, Any]:
+    """The last numbers recorded of a step: a checkpoint does not know what was measured again."""
+    names = {*experiment.evaluations, *experiment.probes}
+    rows = read_metrics(workdir) if (workdir / METRICS).is_file() else []
+    return {
+        metric: value
+        for row in rows
+        if row["step"] == step
+        for metric, value in row.items()
+        if metric.partition("/")[0] in names
+    }
 
 
 def _begin(run: Prepared, workdir: Path) -> tuple[TrainState, int, Mapping[str, Any]]:
