@@ -17,6 +17,7 @@ from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.nn.dropout import is_off
+from research.vision.labels import check_classes
 from research.vision.pixels import check_finite, to_unit_range
 
 
@@ -76,20 +77,19 @@ class Classification:
         return self.model.init(rng, batch["image"], train=False, method=self._method)
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
-        """Raises UserError where a pixel is NaN or infinite, or a label none of the model's
-        `num_classes`."""
+        """Raises UserError where a pixel is NaN or infinite, labels are not one an example, or one
+        is none of the model's `num_classes`."""
         check_finite(arrays.get("image"))
-        num_classes: int | None = getattr(self.model, "num_classes", None)
-        if num_classes is None or "label" not in arrays:
+        if "label" not in arrays:
             return
-        labels = np.asarray(arrays["label"])
-        wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-        if len(wrong):
+        labels, num_classes = arrays["label"], getattr(self.model, "num_classes", None)
+        if labels.ndim != 1:
             raise UserError(
-                f"the labels go from {labels.min()} to {labels.max()}, but the model has "
-                f"objective.model.num_classes = {num_classes}; the first that is no class is "
-                f"that of example {wrong[0]}"
+                f"the labels have shape {labels.shape}; classification needs one an example, "
+                "(examples,)"
             )
+        if num_classes is not None:
+            check_classes(labels, num_classes)
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

@@ -284,3 +284,9 @@ def test_refuses_pixels_that_are_no_numbers():
 def test_the_first_label_that_is_no_class_is_named():
     with pytest.raises(UserError, match="is that of example 2"):
         Classification(small_net()).check_data({"label": np.array([0, 2, 3, -1])})
+
+
+def test_labels_of_several_axes_are_refused():
+    for model in (small_net(), Table()):  # with as many classes as it says, and it says nothing
+        with pytest.raises(UserError, match=r"have shape \(4, 1\); classification needs one an"):
+            Classification(model).check_data({"label": np.zeros((4, 1), np.int32)})
