@@ -16,6 +16,7 @@ from research.engine.display import Displays, Images
 from research.engine.metrics import Mean, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
+from research.vision.labels import check_classes
 from research.vision.pixels import check_finite, to_unit_range
 from research.vision.unet import crop
 
@@ -61,12 +62,8 @@ class Segmentation:
                 f"the labels have shape {labels.shape}; segmentation needs one a pixel, "
                 "(examples, height, width)"
             )
-        low, high = int(np.min(labels)), int(np.max(labels))
-        if num_classes is not None and (low < 0 or high >= num_classes):
-            raise UserError(
-                f"the labels go from {low} to {high}, but the model has "
-                f"objective.model.num_classes = {num_classes}"
-            )
+        if num_classes is not None:
+            check_classes(labels, num_classes)
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

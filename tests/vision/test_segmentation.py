@@ -131,8 +131,11 @@ def test_refuses_labels_that_are_no_maps_of_its_classes():
     objective.check_data({"label": np.zeros((1, 4, 4), int)})
     with pytest.raises(UserError, match="segmentation needs one a pixel"):
         objective.check_data({"label": np.zeros(4, int)})
-    with pytest.raises(UserError, match="num_classes = 2"):
-        objective.check_data({"label": np.full((1, 4, 4), 2)})
+    labels = np.zeros((4, 4, 4), int)
+    for wrong in (2, -1):
+        labels[2, 3, 1] = wrong
+        with pytest.raises(UserError, match=r"num_classes = 2; the first .* that of example 2"):
+            objective.check_data({"label": labels})
 
 
 def test_follows_the_protocols():
