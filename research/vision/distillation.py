@@ -13,7 +13,7 @@ from flax.errors import ScopeParamShapeError
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.engine.display import Displays
-from research.engine.metrics import Mean, accuracy
+from research.engine.metrics import Mean, accuracy, cross_entropy
 from research.engine.objective import Aux, Batch, Collections, Params, Variables, split_variables
 from research.errors import UserError
 from research.vision.classification import Classification
@@ -30,7 +30,9 @@ class Distillation:
     Its variables are in the checkpoints of this run.
 
     The loss is (1 - `soft_weight`) · cross-entropy + `soft_weight` · T² · KL(teacher ‖ student),
-    both softmaxes of the latter at temperature T: the paper's section 2.
+    both softmaxes of the latter at temperature T: the paper's section 2. A training batch's
+    `label_probs` (mixed images) take the place of its labels. `test_time_augmentation` is the
+    student's, as in `Classification`.
     """
 
     model: nn.Module
@@ -38,6 +40,7 @@ class Distillation:
     temperature: float = 4.0
     soft_weight: float = 0.9
     step: Literal["latest", "best"] = "latest"
+    test_time_augmentation: Literal["none", "flip", "shift"] = "none"
 
     def __post_init__(self) -> None:
         for name, value, fits in (
@@ -46,6 +49,11 @@ class Distillation:
         ):
             if isinstance(value, int | float) and not fits(value):
                 raise UserError(f"{name} = {value}: a temperature is above 0, a weight in [0, 1]")
+        if getattr(self.model, "auxiliary", False):
+            raise UserError(
+                "model.auxiliary = True: distillation would not train the auxiliary classifiers "
+                f"of {type(self.model).__name__}; set it to False"
+            )
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The student's variables, and the teacher's in a collection of their own.
@@ -69,7 +77,7 @@ class Distillation:
         return {**variables, _TEACHER: teacher}
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
-        """Raises UserError where a label is none of the model's classes."""
+        """As `Classification`'s."""
         self._student.check_data(arrays)
 
     def loss(
@@ -86,15 +94,19 @@ class Distillation:
             rngs={"dropout": rng},
         )
         logits = logits.astype(jnp.float32)
-        hard = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        if "label_probs" in batch:
+            hard = optax.softmax_cross_entropy(logits, batch["label_probs"])
+            labels = batch["label_probs"].argmax(-1)
+        else:
+            hard, labels = cross_entropy(logits, batch["label"]), batch["label"]
         distance = optax.kl_divergence(
             jax.nn.log_softmax(logits / self.temperature), jax.nn.softmax(soft / self.temperature)
         )
         losses = (1 - self.soft_weight) * hard
         losses += self.soft_weight * self.temperature**2 * distance
         metrics = {
-            "accuracy": accuracy(logits, batch["label"]),
-            "teacher_accuracy": accuracy(soft, batch["label"]),
+            "accuracy": accuracy(logits, labels),
+            "teacher_accuracy": accuracy(soft, labels),
             "agreement": accuracy(logits, soft.argmax(-1)),
         }
         return losses.mean(), Aux(metrics, {**own, _TEACHER: teacher})
@@ -137,7 +149,7 @@ class Distillation:
 
     @cached_property
     def _student(self) -> Classification:
-        return Classification(self.model)
+        return Classification(self.model, test_time_augmentation=self.test_time_augmentation)
 
     @cached_property
     def _teacher(self) -> Any:

@@ -11,7 +11,7 @@ from research import train
 from research.engine.objective import HasCheckData, HasFeatures, HasShow, Objective
 from research.engine.restore import load_run
 from research.errors import UserError
-from research.vision import MLP, Distillation
+from research.vision import MLP, Classification, Distillation, GoogLeNet
 from research.weights.convert import flatten
 from tests.shared import trained
 from tests.shrink import arguments
@@ -44,17 +44,22 @@ def batch_of(size):
     }
 
 
-def test_loss_is_between_the_labels_and_the_teacher(teacher):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_loss_is_between_the_labels_and_the_teacher(teacher, mixed):
     objective = Distillation(Table(), str(teacher), temperature=3.0, soft_weight=0.7)
     batch = batch_of(5)
+    targets = np.eye(10)[batch["label"]]
+    if mixed:
+        targets = np.random.default_rng(1).dirichlet(np.ones(10), 5)
+        batch["label_probs"] = jnp.asarray(targets, jnp.float32)
     variables = dict(objective.init(jax.random.key(0), batch))
     params = variables.pop("params")
     loss, aux = objective.loss(params, variables, batch, jax.random.key(1))
 
     run = load_run(teacher)
     soft = np.asarray(run.objective.logits(run.params, run.collections, batch), np.float64)
-    logits, labels = np.asarray(params["table"], np.float64), np.asarray(batch["label"])
-    hard = -log_softmax(logits, -1)[np.arange(5), labels]
+    logits = np.asarray(params["table"], np.float64)
+    hard = -(targets * log_softmax(logits, -1)).sum(-1)
     p = softmax(soft / 3, -1)
     distance = (p * (np.log(p) - log_softmax(logits / 3, -1))).sum(-1)
     expected = (0.3 * hard + 0.7 * 9 * distance).mean()
@@ -62,6 +67,9 @@ def test_loss_is_between_the_labels_and_the_teacher(teacher):
     np.testing.assert_allclose(
         aux.metrics["agreement"].compute(), np.mean(logits.argmax(-1) == soft.argmax(-1)), rtol=1e-6
     )
+    for name, values in (("accuracy", logits), ("teacher_accuracy", soft)):
+        right = np.mean(values.argmax(-1) == targets.argmax(-1))
+        np.testing.assert_allclose(aux.metrics[name].compute(), right, rtol=1e-6)
     jax.tree.map(np.testing.assert_array_equal, dict(aux.collections), variables)
 
     gradient = jax.grad(lambda c: objective.loss(params, c, batch, jax.random.key(1))[0])(variables)
@@ -97,3 +105,17 @@ def test_a_teacher_of_other_images_or_classes(teacher):
         Distillation(MLP(10, (8,)), str(teacher)).init(jax.random.key(0), colour)
     with pytest.raises(UserError, match=r"teacher = .*: has 10 classes, the model 7"):
         Distillation(MLP(7, (8,)), str(teacher)).init(jax.random.key(0), batch)
+
+
+def test_a_student_with_auxiliary_classifiers_is_refused(teacher):
+    with pytest.raises(UserError, match=r"model\.auxiliary = True: .* classifiers of GoogLeNet"):
+        Distillation(GoogLeNet(10, auxiliary=True), str(teacher))
+
+
+def test_the_student_is_seen_in_several_views(teacher):
+    model, batch = MLP(10, (8,)), batch_of(5)
+    student, flipped = Classification(model), batch | {"image": batch["image"][:, :, ::-1]}
+    params = student.init(jax.random.key(0), batch)["params"]
+    expected = np.mean([student.logits(params, {}, seen) for seen in (batch, flipped)], 0)
+    objective = Distillation(model, str(teacher), test_time_augmentation="flip")
+    np.testing.assert_allclose(objective.logits(params, {}, batch), expected, rtol=1e-5, atol=1e-6)
