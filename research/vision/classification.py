@@ -166,6 +166,11 @@ class Classification:
         outputs: list[Any] = [self.model.apply(variables, view, train=False) for view in views]
         return sum(x.astype(jnp.float32) for x in outputs) / len(outputs)
 
+    def probabilities(self, logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
+        """Those that the loss function makes of logits: their softmax, or each class's own, whose
+        sum need not be 1, for "sigmoid" and "focal"."""
+        return jax.nn.softmax(logits) if self.loss_function == "softmax" else nn.sigmoid(logits)
+
     def features(
         self, params: Params, collections: Collections, batch: Batch
     ) -> Float[Array, "batch features"]:

@@ -1,12 +1,18 @@
 """Numbers about a classifier that are no means over examples."""
 
+from dataclasses import dataclass
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from scipy.special import softmax
 from sklearn.datasets import load_digits
 
 from research.data.augment import ToFloat
+from research.data.dataset import Dataset
 from research.data.sources import Digits
-from research.vision import ClassificationReport
+from research.vision import Classification, ClassificationReport
 from research.vision.report import calibration_error
 
 
@@ -48,3 +54,36 @@ def test_reads_a_whole_data_set(tmp_path):
         numbers[f"class_{k}_accuracy"] for k in range(10)
     )
     assert 0.95 < numbers["auc"] <= 1
+
+
+class Pixels(nn.Module):
+    """Two logits, which are the two pixels."""
+
+    num_classes: int = 2
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        bias = self.param("bias", nn.initializers.zeros, (2,))
+        return jnp.asarray(images).reshape(len(images), 2) + bias
+
+
+@dataclass(frozen=True)
+class Held:
+    """A source of what it holds."""
+
+    image: np.ndarray
+    label: np.ndarray
+
+    def open(self, data_dir):
+        return Dataset(len(self.label), {"image": self.image, "label": self.label})
+
+
+@pytest.mark.parametrize("loss_function", ["softmax", "sigmoid", "focal"])
+def test_probabilities_are_those_of_the_loss_function(loss_function, tmp_path):
+    logits = np.array([[2.0, 1.5], [-1.0, -3.0], [0.5, 4.0]], np.float32)
+    labels = np.array([0, 0, 1], np.int32)
+    report = ClassificationReport(Held(logits.reshape(3, 1, 2, 1), labels))
+    objective = Classification(Pixels(), loss_function=loss_function)
+    numbers = report(objective, {"params": {"bias": np.zeros(2, np.float32)}}, None, tmp_path)
+    expected = softmax(logits, -1) if loss_function == "softmax" else 1 / (1 + np.exp(-logits))
+    assert numbers["calibration_error"] == pytest.approx(calibration_error(expected, labels))
