@@ -38,7 +38,8 @@ class Classification:
     `auxiliary_weight` adds the loss of a model's auxiliary classifiers (GoogLeNet: 0.3, Inception
     v3: 0.4). `top_k` also counts labels that are among the k largest logits.
     `test_time_augmentation` "flip" averages the logits of an image and its mirror image; "shift"
-    also those of both moved by a pixel up and left, and down and right (Jordan 2024).
+    also those of both moved by a pixel up and left, and down and right, which together count as
+    much as those that are not moved (Jordan 2024).
     """
 
     model: nn.Module
@@ -159,12 +160,14 @@ class Classification:
     def logits(
         self, params: Params, collections: Collections, batch: Batch
     ) -> Float[Array, "batch classes"]:
-        """The model's output in evaluation mode, in float32; the mean over the views of
+        """The model's output in evaluation mode, in float32; the weighted mean over the views of
         `test_time_augmentation`."""
         variables = {"params": params, **collections}
-        views = _views(batch["image"], self.test_time_augmentation)
-        outputs: list[Any] = [self.model.apply(variables, view, train=False) for view in views]
-        return sum(x.astype(jnp.float32) for x in outputs) / len(outputs)
+        logits: Any = 0.0
+        for weight, view in _views(batch["image"], self.test_time_augmentation):
+            output: Any = self.model.apply(variables, view, train=False)
+            logits += weight * output.astype(jnp.float32)
+        return logits
 
     def probabilities(self, logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
         """Those that the loss function makes of logits: their softmax, or each class's own, whose
@@ -209,12 +212,13 @@ class Classification:
 
 def _views(
     images: Float[Array, "batch height width channels"], augmentation: str
-) -> list[Float[Array, "batch height width channels"]]:
-    """An image as it is evaluated."""
-    views = [images]
+) -> list[tuple[float, Float[Array, "batch height width channels"]]]:
+    """Images as they are evaluated, with what each view counts; 1 in all."""
+    views = [(1.0, images)]
     if augmentation == "shift":
         padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-        views += [padded[:, 2:, 2:], padded[:, :-2, :-2]]
+        views = [(0.5, images), (0.25, padded[:, 2:, 2:]), (0.25, padded[:, :-2, :-2])]
     if augmentation != "none":
-        views += [jnp.flip(view, 2) for view in views]
+        halves = [(weight / 2, view) for weight, view in views]
+        views = halves + [(weight, jnp.flip(view, 2)) for weight, view in halves]
     return views
