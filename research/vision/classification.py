@@ -79,18 +79,26 @@ class Classification:
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a pixel is NaN or infinite, labels are not one an example, or one
-        is none of the model's `num_classes`."""
+        is none of the model's `num_classes`.
+
+        Of data without an array of labels, `num_classes` of its own is compared, if it has that.
+        """
         check_finite(arrays.get("image"))
-        if "label" not in arrays:
-            return
-        labels, num_classes = arrays["label"], getattr(self.model, "num_classes", None)
-        if labels.ndim != 1:
+        labels, num_classes = arrays.get("label"), getattr(self.model, "num_classes", None)
+        if labels is not None and labels.ndim != 1:
             raise UserError(
                 f"the labels have shape {labels.shape}; classification needs one an example, "
                 "(examples,)"
             )
-        if num_classes is not None:
+        if num_classes is None:
+            return
+        if labels is not None:
             check_classes(labels, num_classes)
+        elif arrays.get("num_classes", 0) > num_classes:
+            raise UserError(
+                f"the data set has {arrays['num_classes']} classes, but the model has "
+                f"objective.model.num_classes = {num_classes}"
+            )
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

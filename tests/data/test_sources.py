@@ -31,6 +31,7 @@ from research.data.sources import (
 )
 from research.data.tokenizers import Byte, Char, Word
 from research.errors import UserError
+from research.vision import MLP, Classification
 from tests.small_data import write_tfds
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
@@ -470,6 +471,15 @@ def test_tfds_of_different_shapes_and_decoding_when_needed(tmp_path: Path) -> No
         feed.close()
     in_a_worker = pickle.loads(pickle.dumps(read))
     np.testing.assert_array_equal(batch_of(in_a_worker, [2])["image"], kept.arrays["image"][[2]])
+
+
+def test_classes_of_examples_that_are_decoded_when_needed(tmp_path: Path) -> None:
+    make_tfds(tmp_path / "tfds", [6, 6])
+    arrays = Tfds("tiny", "train", keep_decoded=False).open(tmp_path).arrays
+    Classification(MLP(3)).check_data(arrays)
+    with pytest.raises(UserError, match=r"set has 3 classes, .* objective\.model\.num_classes = 2"):
+        Classification(MLP(2)).check_data(arrays)
+    assert not Tfds("tiny", "train", ("image",), keep_decoded=False).open(tmp_path).arrays
 
 
 def test_tfds_stretches_whole_pictures(tmp_path: Path) -> None:

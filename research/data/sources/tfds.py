@@ -29,7 +29,8 @@ class Tfds:
     to it and the centre cut out; "stretch" scales all of the image to a square, for
     `augment.RandomResizedCrop`, which knows by its `aspect_ratio` what it was. Examples are decoded
     once and kept in the cache; `keep_decoded=False` decodes them whenever they are needed, for sets
-    too large to keep.
+    too large to keep. Of these there is one array, by which objectives check them: `num_classes`,
+    a number, where TFDS knows that of the feature "label".
 
     Dtypes are as in `Arrays`: image uint8 (N, height, width, channels), label int32 (N,). Where
     images are stretched a batch also has aspect_ratio float32 (N,), the width by the height of the
@@ -54,7 +55,7 @@ class Tfds:
         description = f"{self.dataset} ({self.split})"
         read = Examples(examples, tuple(self.keys), self.size, self.resize, description)
         if not self.keep_decoded:
-            return Dataset(len(examples), {}, read, on_device=False)
+            return Dataset(len(examples), self._known(examples), read, on_device=False)
 
         def decode() -> Iterator[Mapping[str, np.ndarray]]:
             for start in range(0, len(examples), EXAMPLES_A_PIECE):
@@ -93,6 +94,12 @@ class Tfds:
                     f"0x{error.object[error.start]:02x}."
                 ) from error
             yield Document(text, where, place / size)
+
+    def _known(self, examples: Any) -> dict[str, np.ndarray]:
+        """What can be said of the examples without decoding them."""
+        feature = examples.dataset_info.features["label"] if "label" in self.keys else None
+        num_classes: int | None = getattr(feature, "num_classes", None)
+        return {} if num_classes is None else {"num_classes": np.asarray(num_classes)}
 
     def _data_source(self, folder: Path) -> Any:
         from tensorflow_datasets.core.read_only_builder import builder_from_files
