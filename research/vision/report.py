@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from research.data.dataset import Source
-from research.engine.objective import Objective, Variables
+from research.engine.objective import HasCheckData, Objective, Variables
 from research.errors import UserError
 from research.vision.probabilities import probabilities_of
 
@@ -55,6 +55,8 @@ class ClassificationReport:
         batch = dataset.gather(dataset.arrays, np.arange(min(2, dataset.size)))
         if "label" not in batch:
             raise UserError("source: its examples have no `label`")
+        if isinstance(objective, HasCheckData):
+            objective.check_data(dataset.arrays)
         jax.eval_shape(probabilities_of(objective, self.transforms, self), variables, batch)
 
     def metric_names(self) -> Sequence[str]:

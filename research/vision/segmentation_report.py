@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from research.data.dataset import Source
-from research.engine.objective import Batch, Objective, Variables
+from research.engine.objective import Batch, HasCheckData, Objective, Variables
 from research.errors import UserError
 from research.vision.probabilities import probabilities_of
 from research.vision.unet import crop
@@ -67,6 +67,8 @@ class SegmentationReport:
         batch = dataset.gather(dataset.arrays, np.arange(1))
         if "label" not in batch or batch["label"].ndim != 3:
             raise UserError("source: its examples have no map of classes, `label`")
+        if isinstance(objective, HasCheckData):
+            objective.check_data(dataset.arrays)
         jax.eval_shape(self._membrane_of(objective), variables, batch)
 
     def metric_names(self) -> Sequence[str]:

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from research.data.augment import ToFloat
 from research.data.dataset import Dataset
 from research.data.sources import Digits
+from research.errors import UserError
 from research.vision import Classification, ClassificationReport
 from research.vision.report import calibration_error
 
@@ -87,3 +88,16 @@ def test_probabilities_are_those_of_the_loss_function(loss_function, tmp_path):
     numbers = report(objective, {"params": {"bias": np.zeros(2, np.float32)}}, None, tmp_path)
     expected = softmax(logits, -1) if loss_function == "softmax" else 1 / (1 + np.exp(-logits))
     assert numbers["calibration_error"] == pytest.approx(calibration_error(expected, labels))
+
+
+def test_examples_that_could_not_be_measured_are_refused_before_training(tmp_path):
+    objective, variables = Classification(Pixels()), {"params": {"bias": np.zeros(2, np.float32)}}
+    images, labels = np.zeros((4, 1, 2, 1), np.float32), np.array([0, 1, 1, 0], np.int32)
+    report = ClassificationReport(Held(images, labels))
+    report.check(objective, variables, tmp_path)
+    labels[3] = 2
+    with pytest.raises(UserError, match="no class is that of example 3"):
+        report.check(objective, variables, tmp_path)
+    images[2] = np.nan
+    with pytest.raises(UserError, match="image 2 has pixels that are NaN or infinite"):
+        report.check(objective, variables, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from research.data.augment import ToFloat
 from research.data.dataset import Dataset
 from research.errors import UserError
-from research.vision import SegmentationReport
+from research.vision import Segmentation, SegmentationReport, UNet
 from research.vision.segmentation_report import information_score, rand_score, scores, thinned
 
 RNG = np.random.default_rng(0)
@@ -110,3 +110,9 @@ def test_whole_images_go_through_the_model(tmp_path):
         report(object(), {"params": {}}, None, tmp_path)
     with pytest.raises(UserError, match="thresholds must be probabilities"):
         SegmentationReport(Source(), thresholds=(1.0,))
+
+
+def test_maps_with_labels_that_are_no_classes_are_refused_before_training(tmp_path):
+    objective = Segmentation(UNet(num_classes=1, channels=(2, 4), padding="SAME"))
+    with pytest.raises(UserError, match="num_classes = 1; the first that is no class is that of e"):
+        SegmentationReport(Source()).check(objective, {"params": {}}, tmp_path)
