@@ -10,7 +10,7 @@ from PIL import Image
 
 from research.data.border_weights import border_weights
 from research.data.files import natural_order
-from research.data.sources import SegmentationFolder
+from research.data.sources import SegmentationFolder, segmentation_folder
 from research.errors import UserError
 
 COUNT = 12
@@ -125,6 +125,31 @@ def test_wrong_pairs_are_named(tmp_path: Path, what: str, message: str) -> None:
     spoil(write(tmp_path), what)
     with pytest.raises(UserError, match=message):
         SegmentationFolder("image", "label").open(tmp_path)
+
+
+def test_corrupt_pairs_are_left_out_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmentation_folder, "PAIRS_A_PIECE", 2)
+    write(tmp_path)
+    source = SegmentationFolder("image", "label", on_corrupt="skip")
+    for name in ("image/0.png", "label/1.png", "image/7.png"):  # the whole of the first piece
+        (tmp_path / name).write_bytes(b"no picture")
+    dataset = source.open(tmp_path)
+    kept = [i for i in range(COUNT) if i not in (0, 1, 7)]
+    assert dataset.size == len(kept)
+    assert dataset.arrays["image"][:, 0, 0, 0].tolist() == kept
+    np.testing.assert_array_equal(dataset.arrays["label"], LABELS[kept])
+    said = f"image: 3 of {COUNT} pictures or their masks are corrupt, and left out"
+    assert said in capsys.readouterr().out
+    spoil(tmp_path, "unknown value")
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(tmp_path / "image" / "7.png")
+    with pytest.raises(UserError, match="has the value 128"):
+        source.open(tmp_path)
+    for file in (tmp_path / "image").iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=f"of all {COUNT} pairs the picture or the mask is corrupt"):
+        source.open(tmp_path)
 
 
 def test_wrong_archives_are_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -16,6 +17,7 @@ from research.data.pictures import SUFFIXES, decoding
 from research.errors import UserError
 
 PAIRS_A_PIECE = 64
+_HINT = ' SegmentationFolder.on_corrupt = "skip" leaves such pairs out.'
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class SegmentationFolder:
     With `border_weight`, w₀ of U-Net's loss, which there is 10, a batch has weights that balance
     the classes and are large between cells, as wide as `border_sigma` pixels (`border_weights`).
 
+    With `on_corrupt` "skip" pairs of which one cannot be decoded are left out, and how many is
+    said; "stop" refuses them.
+
     A batch has image uint8 (N, height, width, channels), label int32 (N, height, width) and, with
     a border weight, weight float32 (N, height, width). All is decoded once and kept in the cache.
     """
@@ -39,6 +44,7 @@ class SegmentationFolder:
     channels: int = 1
     border_weight: float | None = None
     border_sigma: float = 5.0
+    on_corrupt: Literal["stop", "skip"] = "stop"
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -69,26 +75,48 @@ class SegmentationFolder:
         pairs = [(images[name], masks[name]) for name in sorted(images, key=natural_order)]
         files = sorted({file_of(place) for pair in pairs for place in pair})
         arrays = decode_once(files, repr(self), lambda: self._decode(pairs))
-        return Dataset(len(pairs), arrays)
+        size = len(arrays["label"])
+        if size < len(pairs):
+            print(
+                f"{self.images}: {len(pairs) - size} of {len(pairs)} pictures or their masks are "
+                "corrupt, and left out"
+            )
+        return Dataset(size, arrays)
 
     def _decode(self, pairs: Sequence[tuple[Place, Place]]) -> Iterator[dict[str, np.ndarray]]:
-        first, size = pairs[0][0], None
+        first, size = None, None
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(pairs), PAIRS_A_PIECE):
                 piece = pairs[start : start + PAIRS_A_PIECE]
-                decoded = list(pool.map(self._read, piece))
-                for (place, _), example in zip(piece, decoded, strict=True):
-                    size = size or example["label"].shape
+                decoded: list[dict[str, np.ndarray]] = []
+                for (place, _), example in zip(piece, pool.map(self._read, piece), strict=True):
+                    if example is None:
+                        continue
+                    if size is None:
+                        first, size = place, example["label"].shape
                     if example["label"].shape != size:
                         raise UserError(
                             f"{place} has {_size(example['label'])} pixels, {first} before it "
                             f"{size[0]}×{size[1]}; all pictures must have one size."
                         )
-                yield {name: np.stack([x[name] for x in decoded]) for name in decoded[0]}
+                    decoded.append(example)
+                if decoded:
+                    yield {name: np.stack([x[name] for x in decoded]) for name in decoded[0]}
+        if size is None:
+            raise UserError(
+                f"{self.images}: of all {len(pairs)} pairs the picture or the mask is corrupt."
+            )
 
-    def _read(self, pair: tuple[Place, Place]) -> dict[str, np.ndarray]:
+    def _read(self, pair: tuple[Place, Place]) -> dict[str, np.ndarray] | None:
+        """An example; None where it is corrupt and to be skipped."""
         picture, mask = pair
-        image, label = self._read_image(picture), self._read_label(mask)
+        try:
+            image, values = self._read_image(picture), _read_mask(mask)
+        except UserError:
+            if self.on_corrupt == "stop":
+                raise
+            return None
+        label = self._label(values, mask)
         if image.shape[:2] != label.shape:
             raise UserError(
                 f"{mask} has {_size(label)} pixels, its picture {picture} has {_size(image)}."
@@ -101,16 +129,12 @@ class SegmentationFolder:
     def _read_image(self, place: Place) -> UInt8[np.ndarray, "height width channels"]:
         from PIL import Image
 
-        with decoding(place), place.open("rb") as file, Image.open(file) as image:
+        with decoding(place, _HINT), place.open("rb") as file, Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB" if self.channels == 3 else "L"), np.uint8)
         return pixels.reshape(*pixels.shape[:2], self.channels)
 
-    def _read_label(self, place: Place) -> Int[np.ndarray, "height width"]:
-        from PIL import Image
-
-        with decoding(place), place.open("rb") as file, Image.open(file) as image:
-            # Black and white is 0 and 255, as in grey masks of two classes.
-            values = np.asarray(image.convert("L") if image.mode == "1" else image)
+    def _label(self, values: np.ndarray, place: Place) -> Int[np.ndarray, "height width"]:
+        """The classes of a mask's values."""
         if values.ndim != 2:
             raise UserError(
                 f"{place} is no mask: it has {values.shape[-1]} channels; masks are grey, or have "
@@ -125,6 +149,14 @@ class SegmentationFolder:
                 f"SegmentationFolder.classes = {self.classes}."
             )
         return label
+
+
+def _read_mask(place: Place) -> np.ndarray:
+    from PIL import Image
+
+    with decoding(place, _HINT), place.open("rb") as file, Image.open(file) as image:
+        # Black and white is 0 and 255, as in grey masks of two classes.
+        return np.asarray(image.convert("L") if image.mode == "1" else image)
 
 
 def _pictures(data_dir: Path, path: str) -> Mapping[str, Place]:
