@@ -74,7 +74,18 @@ class Classification:
                 raise UserError(f"top_k: {k} must be at least 1 and below the number of classes")
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
-        """The model's variables."""
+        """The model's variables.
+
+        Raises UserError where mixed labels have another number of classes than the model.
+        """
+        num_classes: int | None = getattr(self.model, "num_classes", None)
+        if num_classes is not None and "label_probs" in batch:
+            mixed = batch["label_probs"].shape[-1]
+            if mixed != num_classes:
+                raise UserError(
+                    f"data.transforms: they mix labels of num_classes = {mixed}, but the model has "
+                    f"objective.model.num_classes = {num_classes}"
+                )
         return self.model.init(rng, batch["image"], train=False, method=self._method)
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:

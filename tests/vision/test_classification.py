@@ -8,8 +8,10 @@ from flax import linen as nn
 from scipy.special import log_softmax
 
 from research.engine import metrics
+from research.engine.config import check_experiment
 from research.engine.display import ConfusionMatrix, Images
 from research.engine.objective import HasCheckData, HasFeatures, HasShow, Objective
+from research.engine.prepare import prepare
 from research.errors import UserError
 from research.vision import Classification, ConvNet, LeNet
 from tests.random_variables import random_variables
@@ -290,3 +292,23 @@ def test_labels_of_several_axes_are_refused():
     for model in (small_net(), Table()):  # with as many classes as it says, and it says nothing
         with pytest.raises(UserError, match=r"have shape \(4, 1\); classification needs one an"):
             Classification(model).check_data({"label": np.zeros((4, 1), np.int32)})
+
+
+def test_labels_that_are_mixed_for_another_number_of_classes_are_refused(tmp_path):
+    transforms = (
+        {"name": "data.augment.ToFloat"},
+        {"name": "data.augment.Mixup", "alpha": 1.0, "num_classes": 7},
+    )
+    plain = {
+        "objective": {"name": "vision.Classification", "model": {"name": "vision.MLP"}},
+        "data": {
+            "source": {"name": "data.sources.Digits", "split": "train"},
+            "transforms": transforms,
+            "batch_size": 4,
+        },
+        "duration": "1 steps",
+        "optimizer": {"learning_rate": 0.1},
+    }
+    told = r"mix labels of num_classes = 7, but the model has objective\.model\.num_classes = 10"
+    with pytest.raises(UserError, match=told):
+        prepare(check_experiment(plain), tmp_path)
