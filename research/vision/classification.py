@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, Literal
 
 import jax
@@ -54,6 +55,11 @@ class Classification:
     def __post_init__(self) -> None:
         num_classes: int | None = getattr(self.model, "num_classes", None)
         auxiliary = getattr(self.model, "auxiliary", False)
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing = {self.label_smoothing}: must be in [0, 1)")
+        for name in ("focal_gamma", "auxiliary_weight"):
+            if not 0 <= getattr(self, name) < inf:
+                raise UserError(f"{name} = {getattr(self, name)}: must be at least 0, and finite")
         if not is_off(self.auxiliary_weight) and not auxiliary:
             raise UserError(
                 f"auxiliary_weight = {self.auxiliary_weight}: {type(self.model).__name__} has no "
@@ -68,6 +74,12 @@ class Classification:
             raise UserError(
                 f"class_weights has {len(self.class_weights)} entries; the model has "
                 f"{num_classes} classes"
+            )
+        if self.class_weights and not (
+            all(0 <= weight < inf for weight in self.class_weights) and any(self.class_weights)
+        ):
+            raise UserError(
+                f"class_weights = {self.class_weights}: must be at least 0, and finite; one above 0"
             )
         for k in self.top_k:
             if k < 1 or (num_classes is not None and k >= num_classes):
@@ -137,7 +149,8 @@ class Classification:
         metrics = {"accuracy": accuracy(logits, targets.argmax(-1))}
         if weights is None:
             return losses.mean(), Aux(metrics, collections)
-        total = weights.sum()
+        # Above 0, for a batch may hold only classes of weight 0.
+        total = jnp.maximum(weights.sum(), jnp.finfo(jnp.float32).tiny)
         return jnp.sum(losses * weights) / total, Aux(metrics, collections, total)
 
     def losses(

@@ -31,6 +31,10 @@ class ClassificationReport:
     transforms: tuple[Any, ...] = ()
     num_bins: int = 15
 
+    def __post_init__(self) -> None:
+        if self.num_bins < 1:
+            raise UserError(f"num_bins = {self.num_bins}: must be at least 1")
+
     def __call__(
         self, objective: Objective, variables: Variables, rng: PRNGKeyArray, data_dir: str
     ) -> Mapping[str, float]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, Literal
 
 import jax
@@ -45,6 +46,10 @@ class Segmentation:
     model: nn.Module
     dice_weight: float = 0.0
     test_time_augmentation: Literal["none", "flip", "dihedral"] = "none"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dice_weight < inf:
+            raise UserError(f"dice_weight = {self.dice_weight}: must be at least 0, and finite")
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables."""

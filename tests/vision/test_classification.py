@@ -196,6 +196,16 @@ def test_class_weights_weigh_examples_by_their_label():
     np.testing.assert_allclose(aux.weight, each.sum(), err_msg="micro-batches are weighed by it")
 
 
+def test_a_batch_of_classes_without_weight_teaches_nothing():
+    objective, batch = Classification(Table(), class_weights=(0.0, 1.0, 1.0)), batch_of(5)
+    params, collections = init(objective, batch)
+    none = {**batch, "label": jnp.zeros(5, jnp.int32)}
+    compute = jax.value_and_grad(objective.loss, has_aux=True)
+    (loss, aux), grads = compute(params, collections, none, jax.random.key(0))
+    assert loss == 0 and not grads["table"].any()
+    assert 0 < aux.weight < 1e-30, "next to nothing beside other micro-batches, and not 0 alone"
+
+
 def test_the_largest_logits_count():
     objective, batch = Classification(Table(), top_k=(1, 2)), batch_of(5)
     params, collections = init(objective, batch)
@@ -265,6 +275,12 @@ def test_settings_that_do_not_fit_are_refused():
     for settings, told in (
         ({"auxiliary_weight": 0.3}, "LeNet has no auxiliary classifiers"),
         ({"class_weights": (1.0,)}, "class_weights has 1 entries; the model has 3 classes"),
+        ({"class_weights": (1.0, -1.0, 1.0)}, r"class_weights = \(1.0, -1.0, 1.0\): must be at"),
+        ({"class_weights": (0.0, 0.0, 0.0)}, "must be at least 0, and finite; one above 0"),
+        ({"label_smoothing": 1.0}, r"label_smoothing = 1.0: must be in \[0, 1\)"),
+        ({"label_smoothing": float("nan")}, "label_smoothing = nan: must be in"),
+        ({"focal_gamma": -1.0}, "focal_gamma = -1.0: must be at least 0"),
+        ({"auxiliary_weight": -0.3}, "auxiliary_weight = -0.3: must be at least 0"),
         ({"top_k": (3,)}, "top_k: 3 must be at least 1 and below the number of classes"),
     ):
         with pytest.raises(UserError, match=told):

@@ -26,6 +26,8 @@ def test_calibration_error_by_hand():
     sure = np.array([[1.0, 0.0]])
     assert calibration_error(sure, np.array([0])) == 0
     assert calibration_error(sure, np.array([1])) == 1
+    with pytest.raises(UserError, match="num_bins = 0: must be at least 1"):
+        ClassificationReport(source=None, num_bins=0)
 
 
 def test_classes_apart_and_the_area():

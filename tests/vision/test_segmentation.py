@@ -138,6 +138,12 @@ def test_refuses_labels_that_are_no_maps_of_its_classes():
             objective.check_data({"label": labels})
 
 
+def test_weights_of_dice_that_are_no_weights():
+    for wrong in (-0.5, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=f"dice_weight = {wrong}: must be at least 0"):
+            Segmentation(Maps(), dice_weight=wrong)
+
+
 def test_follows_the_protocols():
     for protocol in (Objective, HasCheckData, HasShow, HasSummarize):
         assert isinstance(Segmentation(Maps()), protocol)
