@@ -38,7 +38,9 @@ class Segmentation:
     Where the model's output is smaller than the images (a U-Net without padding), it stands for
     their middle, and only that counts. A batch's `weight` weighs the pixels' cross-entropy;
     `dice_weight` adds 1 - the Dice coefficient of the probabilities, the mean over classes
-    (Milletari et al. 2016, with plain sums in the denominator as Sudre et al. 2017).
+    (Milletari et al. 2016, with plain sums in the denominator as Sudre et al. 2017). Its sums
+    are over the examples of one call: with `micro_batches` or pmap it is the mean of each
+    micro-batch's and device's own, which is not that of the large batch.
     `test_time_augmentation` "flip" averages the logits of an image and its mirror image, turned
     back; "dihedral" those of all eight rotations by 90 degrees and mirror images.
     """
@@ -157,7 +159,10 @@ def dice_loss(
     logits: Float[Array, "batch rows columns classes"],
     labels: Int[Array, "batch rows columns"],
 ) -> Float[Array, ""]:
-    """1 - 2 Σ p y / (Σ p + Σ y), sums over all pixels of the batch, the mean over classes."""
+    """1 - 2 Σ p y / (Σ p + Σ y), sums over all pixels of these images, the mean over classes.
+
+    Not a mean over images: that of a large batch is not the mean of those of its parts.
+    """
     probabilities, targets = jax.nn.softmax(logits), jax.nn.one_hot(labels, logits.shape[-1])
     axes = (0, 1, 2)
     both = (probabilities * targets).sum(axes)
