@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from research.data.dataset import Arrays, Dataset, Source
+from research.data.dataset import Arrays, Dataset, Source, gather_rows
 from research.errors import UserError
 
 
@@ -21,7 +21,11 @@ class Subset:
     stop: int | None = None
 
     def open(self, data_dir: Path) -> Dataset:
-        """Opens the whole source; raises UserError where nothing is between the two places."""
+        """Opens the whole source; raises UserError where nothing is between the two places.
+
+        Where examples are rows of arrays, the part has no other rows: a check of the data sees only
+        its own.
+        """
         whole = self.source.open(data_dir)
         start, stop, _ = slice(self.start, self.stop).indices(whole.size)
         if start >= stop:
@@ -29,8 +33,11 @@ class Subset:
                 f"Subset(start={self.start}, stop={self.stop}) of {whole.size} examples is empty"
             )
         lengths = None if whole.lengths is None else whole.lengths[start:stop]
-        gather = _Shifted(whole.gather, start)
-        return replace(whole, size=stop - start, gather=gather, lengths=lengths)
+        part = replace(whole, size=stop - start, lengths=lengths)
+        if whole.gather is gather_rows:
+            arrays = {name: array[start:stop] for name, array in whole.arrays.items()}
+            return replace(part, arrays=arrays)
+        return replace(part, gather=_Shifted(whole.gather, start))
 
 
 @dataclass(frozen=True)
