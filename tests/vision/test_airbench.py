@@ -4,12 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from research.data.sources import Arrays
+from research.engine.config import load
+from research.engine.duration import Steps
+from research.engine.optimizer import make_schedule
+from research.engine.rules import apply_rules
 from research.errors import UserError
 from research.vision import AirbenchNet, Classification, Whitening
 from research.vision.airbench import partial_identity
 from research.vision.whitening import whitening_kernel
+from tests.shrink import EXPERIMENTS
 
 
 def test_the_published_network_has_its_parameters():
@@ -59,3 +65,26 @@ def test_a_run_begins_with_them(tmp_path, monkeypatch):
     shape = {"params/whitening/kernel": jax.ShapeDtypeStruct((2, 2, 3, 8), jnp.float32)}
     with pytest.raises(UserError, match=r"has the shape \(2, 2, 3, 8\); whitening filters"):
         Whitening(source)(objective, shape)
+
+
+@pytest.mark.parametrize("variant", ["cpu", "gpu"])
+def test_the_recipe_of_the_paper(variant):
+    """A rate of 11.5, 64 times that for the biases of normalisation, and weight decay 0.0153,
+    in units of the paper; the rate is largest after 23 % of the training."""
+    settings = load(f"{EXPERIMENTS / 'vision/cifar10_fast.py'}:{variant}").optimizer
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    params = jax.eval_shape(AirbenchNet().init, jax.random.key(0), images)["params"]
+    rates = flatten_dict(apply_rules(settings.learning_rate_rules, params, 1.0, "rates"), sep="/")
+    decay = flatten_dict(apply_rules(settings.weight_decay_rules, params, 0.0, "decay"), sep="/")
+    biases = {f"stage_{stage}_norm_{i}/bias" for stage in range(3) for i in range(2)}
+    assert {path for path, rate in rates.items() if rate == 64} == biases
+    assert {rates[path] for path in rates.keys() - biases} == {1}
+    assert {rates[path] * decay[path] for path in rates} == {1}, "decay does not follow the rate"
+    schedule = make_schedule(settings, Steps(1000, 100, 1))
+    assert np.argmax([schedule(step) for step in range(1000)]) == 230
+    if variant == "gpu":
+        scale = 1 + 1 / (1 - settings.momentum)
+        assert settings.learning_rate == pytest.approx(11.5 / scale, rel=1e-3)
+        assert settings.learning_rate * settings.weight_decay == pytest.approx(
+            0.0153 / scale, rel=2e-3
+        )
