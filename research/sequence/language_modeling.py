@@ -1,5 +1,6 @@
 """Language modelling: predict the next token from those before it."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from research.data.tokenizers import Tokenizer
+from research.data.tokenizers import Tokenizer, byte_lengths
 from research.engine.display import Displays, Text
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
@@ -118,7 +119,13 @@ class LanguageModeling:
     def evaluate(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
     ) -> Mapping[str, Mean]:
-        """Loss in nats, perplexity and accuracy over all targets that are not padding."""
+        """Loss in nats, perplexity and accuracy over all targets that are not padding.
+
+        And `bits_per_byte`, the bits of all these targets by the bytes of UTF-8 that they stand
+        for, of which a special token has none. It is left out without a tokenizer, and with one
+        that does not know exactly how many bytes its tokens are (`tokenizers.byte_lengths`): words,
+        WordPiece, Unigram, and whatever has a token for the unknown or changes its text.
+        """
         tokens = batch["tokens"]
         mask = jnp.ones(tokens[:, 1:].shape)
         target_mask = _target_mask(batch)
@@ -132,7 +139,22 @@ class LanguageModeling:
         logits = jnp.asarray(
             self.model.apply(variables, tokens[:, :-1], train=False, **_arguments(batch))
         )
-        return _metrics(logits, tokens[:, 1:], mask)
+        return self._evaluated(logits, tokens[:, 1:], mask)
+
+    def _evaluated(
+        self,
+        logits: Float[Array, "batch length vocab_size"],
+        targets: Int[Array, "batch length"],
+        mask: Array,
+    ) -> dict[str, Mean]:
+        """The metrics of training, and bits per byte where the tokenizer knows of bytes."""
+        metrics = _metrics(logits, targets, mask)
+        lengths = None if self.tokenizer is None else byte_lengths(self.tokenizer)
+        if lengths is None:
+            return metrics
+        num_bytes = jnp.take(jnp.asarray(lengths), targets, mode="fill", fill_value=0)
+        bits = metrics["loss"].total / math.log(2)
+        return {**metrics, "bits_per_byte": Mean(bits, mean_of(num_bytes, mask).total)}
 
     def _state_before(self, batch: Batch, state: Any) -> Any:
         """The state that a batch goes on from: zeros where its streams begin."""
@@ -161,7 +183,7 @@ class LanguageModeling:
         def evaluate(cache: Any, part: tuple[Array, ...]) -> tuple[Any, dict[str, Mean]]:
             inputs, targets, mask = part
             logits, after = apply({**variables, **cache}, inputs)
-            return after, _metrics(logits, targets, mask)
+            return after, self._evaluated(logits, targets, mask)
 
         given = (parts(inputs), parts(targets), parts(mask))
         _, metrics = lax.scan(evaluate, made, given)

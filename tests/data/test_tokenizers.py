@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from research.data.tokenizers import (
     TrainedSubword,
     Word,
     below,
+    byte_lengths,
     named_id,
     pieces_of,
     special_ids,
@@ -298,3 +300,66 @@ def test_pieces_of_characters_and_words() -> None:
     assert word_edges(word)[0].all()
     with pytest.raises(UserError, match="Char has no special tokens, and '\\[CLS\\]' is needed"):
         named_id(Char("ab"), "[CLS]")
+
+
+@given(text=st.text() | st.text(alphabet="the lowest 12\n"))
+def test_byte_lengths_are_those_of_the_text(trained: TrainedSubword, text: str) -> None:
+    text = text.encode(errors="ignore").decode()
+    for tokenizer in (Byte(), Char("".join(dict.fromkeys(text + "a"))), trained):
+        lengths = byte_lengths(tokenizer)
+        assert lengths is not None
+        assert lengths.shape == (tokenizer.vocab_size,)
+        assert lengths[tokenizer.encode(text)].sum() == len(text.encode())
+
+
+def test_special_tokens_have_no_bytes(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(CORPUS[0])
+    tokenizer = TrainedSubword((str(tmp_path / "text.txt"),), 280, special_tokens=("<s>", "</s>"))
+    lengths = byte_lengths(tokenizer)
+    assert lengths is not None
+    assert lengths[:2].tolist() == [0, 0]
+    assert lengths[2:258].tolist() == [1] * 256
+    assert lengths[258:].min() == 2
+
+
+def test_byte_lengths_are_left_out_where_they_are_not_exact(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(CORPUS[0])
+    files = (str(path),)
+    for tokenizer in (
+        Word(WORDS),
+        TrainedSubword(files, 280, lowercase=True),
+        TrainedSubword(files, 280, special_tokens=("w",)),  # which is a byte of the text, too
+        TrainedSubword(files, 80, "wordpiece"),
+        TrainedSubword(files, 40, "unigram"),
+    ):
+        assert byte_lengths(tokenizer) is None, tokenizer
+    TrainedSubword(files, 280).save(path)
+    content = json.loads(path.read_text())
+    byte_level = content["pre_tokenizer"]
+    digits = {"type": "Digits", "individual_digits": True}
+    split = {"type": "Split", "pattern": {"String": "w"}, "behavior": "Isolated", "invert": False}
+    token = {"id": 280, "content": "  é", "single_word": False, "lstrip": False, "rstrip": False}
+    token |= {"normalized": False, "special": False}
+    text, tokens = "low  é 12", {"added_tokens": [token]}
+    for number, (changed, is_exact) in enumerate(
+        (
+            (tokens, True),
+            ({"added_tokens": [token | {"lstrip": True}]}, False),
+            ({"pre_tokenizer": _sequence(digits, split, byte_level)} | tokens, True),
+            ({"pre_tokenizer": _sequence(split | {"behavior": "Removed"}, byte_level)}, False),
+            ({"pre_tokenizer": byte_level | {"add_prefix_space": True}}, False),
+            ({"pre_tokenizer": None}, False),
+            ({"normalizer": {"type": "NFC"}}, False),
+        )
+    ):
+        (tmp_path / f"{number}.json").write_text(json.dumps(content | changed))
+        tokenizer = Subword(str(tmp_path / f"{number}.json"))
+        lengths = byte_lengths(tokenizer)
+        assert (lengths is not None) == is_exact, changed
+        if lengths is not None:
+            assert lengths[tokenizer.encode(text)].sum() == len(text.encode())
+
+
+def _sequence(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "pretokenizers": list(steps)}

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
-from research.data.tokenizers import Char
+from research.data.tokenizers import Byte, Char, Tokenizer, TrainedSubword, Word
 from research.engine.metrics import compute, merge
 from research.engine.objective import (
     HasCheckData,
@@ -120,6 +121,76 @@ def test_evaluation_does_not_depend_on_batches_or_padding(params, batch):
     assert expected["perplexity"] == pytest.approx(np.exp(expected["loss"]))
     loss, _ = jax.jit(OBJECTIVE.loss)(params, {}, batch, KEY)
     assert expected["loss"] == pytest.approx(float(loss), rel=1e-6)
+
+
+class Bigram(nn.Module):
+    """Each token from the one before."""
+
+    vocab_size: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, train: bool) -> jax.Array:
+        return nn.Embed(self.vocab_size, self.vocab_size)(tokens)
+
+
+def bits_and_metrics(tokenizer: Tokenizer, batch):
+    """The bits of each target, and what evaluation says."""
+    objective = LanguageModeling(Bigram(tokenizer.vocab_size), tokenizer)
+    params = random_variables(objective.init, batch)["params"]
+    tokens = batch["tokens"]
+    logits = objective.model.apply({"params": params}, tokens[:, :-1], train=False)
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, 1:, None], -1)[..., 0]
+    _, aux = objective.loss(params, {}, batch, KEY)
+    assert "bits_per_byte" not in aux.metrics
+    return np.asarray(losses) / np.log(2), compute(objective.evaluate(params, {}, batch, KEY))
+
+
+def test_a_byte_has_the_bits_of_its_loss():
+    tokens = jnp.asarray(Byte().encode("größer"))[None]
+    bits, metrics = bits_and_metrics(Byte(), {"tokens": tokens})
+    assert metrics["bits_per_byte"] == pytest.approx(metrics["loss"] / np.log(2), rel=1e-6)
+    assert metrics["bits_per_byte"] == pytest.approx(bits.mean(), rel=1e-5)
+
+
+def test_characters_have_their_bytes_and_padding_has_none():
+    tokenizer = Char("ab é東🙂")  # of 1, 1, 1, 2, 3 and 4 bytes
+    tokens = jnp.asarray([tokenizer.encode("aé東b"), tokenizer.encode("b🙂🙂🙂"), [0] * 4])
+    token_mask = jnp.asarray([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    batch = {"tokens": tokens, "token_mask": token_mask, "mask": jnp.asarray([1.0, 1.0, 0.0])}
+    bits, metrics = bits_and_metrics(tokenizer, batch)
+    expected = (bits[0].sum() + bits[1, 0]) / ((2 + 3 + 1) + 4)
+    assert metrics["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_subwords_have_the_bytes_of_their_text(tmp_path):
+    (tmp_path / "text").write_text("größer größer größer")
+    tokenizer = TrainedSubword((str(tmp_path / "text"),), 300, special_tokens=("</s>",))
+    ids = [*tokenizer.encode("größer größer"), 0, *tokenizer.encode("größte"), 0]
+    assert len(tokenizer.encode("größer größer")) == 2
+    assert len(ids) == 2 + 1 + 4 + 1, "grö with a half of ß, its other half, t and e"
+    bits, metrics = bits_and_metrics(tokenizer, {"tokens": jnp.asarray([ids])})
+    # Behind the first "größer": " größer", the end, "größte" and the end.
+    expected = bits.sum() / ((1 + 8) + 0 + 8 + 0)
+    assert metrics["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_bits_per_byte_are_left_out_where_bytes_are_not_known(batch):
+    for tokenizer in (None, Word(tuple("abcdefghij"))):
+        objective = LanguageModeling(Bigram(12), tokenizer)
+        params = random_variables(objective.init, batch)["params"]
+        metrics = objective.evaluate(params, {}, batch, KEY)
+        assert set(metrics) == {"loss", "perplexity", "accuracy"}
+
+
+def test_each_trial_has_its_bits_per_byte(batch):
+    objective = LanguageModeling(Bigram(12), Char("aé東bcdefghij"))
+    params = random_variables(objective.init, batch)["params"]
+    trials = [params, jax.tree.map(jnp.negative, params)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trials)
+    found = jax.vmap(lambda params: objective.evaluate(params, {}, batch, KEY))(stacked)
+    for trial, params in enumerate(trials):
+        expected = compute(objective.evaluate(params, {}, batch, KEY))["bits_per_byte"]
+        assert compute(found)["bits_per_byte"][trial] == pytest.approx(expected, rel=1e-6)
 
 
 def test_learns_a_text_by_heart():

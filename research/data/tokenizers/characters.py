@@ -46,6 +46,11 @@ class Char:
     def decode(self, ids: Ids) -> str:
         return "".join(self.alphabet[index] for index in check_ids(ids, self.vocab_size))
 
+    def byte_lengths(self) -> Int[np.ndarray, " vocab_size"]:
+        """How many bytes of UTF-8 each character is."""
+        lengths = [len(char.encode("utf-8", errors="surrogatepass")) for char in self.alphabet]
+        return np.asarray(lengths, np.int32)
+
 
 @dataclass(frozen=True)
 class Byte:
@@ -63,6 +68,10 @@ class Byte:
     def decode(self, ids: Ids) -> str:
         """Bytes that are no UTF-8 (a model may make some) become U+FFFD."""
         return bytes(check_ids(ids, self.vocab_size).tolist()).decode("utf-8", errors="replace")
+
+    def byte_lengths(self) -> Int[np.ndarray, " vocab_size"]:
+        """One byte each."""
+        return np.ones(self.vocab_size, np.int32)
 
 
 def _code_points(text: str) -> Int[np.ndarray, " characters"]:

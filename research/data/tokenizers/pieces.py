@@ -1,4 +1,4 @@
-"""Tokens as pieces of text: which are special, and where words begin."""
+"""Tokens as pieces of text: how long they are, which are special, and where words begin."""
 
 import unicodedata
 
@@ -17,6 +17,17 @@ def pieces_of(tokenizer: Tokenizer) -> tuple[str, ...]:
     if isinstance(tokenizer, Word):
         return tuple("\n" if w == tokenizer.end_of_line else f" {w}" for w in tokenizer.words)
     return tuple(tokenizer.decode([index]) for index in range(tokenizer.vocab_size))
+
+
+def byte_lengths(tokenizer: Tokenizer) -> Int[np.ndarray, " vocab_size"] | None:
+    """How many bytes of UTF-8 each token stands for, 0 for special tokens: those of all tokens of a
+    text are as many as the text has.
+
+    None where that cannot be: for tokenizers that change a text (small letters, Unicode's normal
+    forms, spaces between words) or have a token for what they do not know.
+    """
+    own = getattr(tokenizer, "byte_lengths", None)
+    return None if own is None else own()
 
 
 def special_ids(tokenizer: Tokenizer) -> Int[np.ndarray, " special"]:

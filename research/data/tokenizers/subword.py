@@ -20,6 +20,7 @@ from research.data.cache import cache_dir, logger
 from research.data.files import read_bytes, read_text
 from research.data.json_rows import parse_row, text_of
 from research.data.tokenizers.base import Ids, check_ids, find_file, fingerprint_of
+from research.data.tokenizers.byte_level import byte_level_lengths
 from research.errors import UserError
 
 Model = Literal["bpe", "wordpiece", "unigram"]
@@ -93,6 +94,10 @@ class _Subwords:
         if model.decoder is None:
             return tuple(f" {name}" for name in names)
         return tuple(model.decoder.decode(["a", name])[1:] for name in names)
+
+    def byte_lengths(self) -> Int[np.ndarray, " vocab_size"] | None:
+        """How many bytes of UTF-8 each token stands for; see `byte_level_lengths`."""
+        return byte_level_lengths(json.loads(self._model().to_str()))
 
     def special_ids(self) -> tuple[int, ...]:
         """The ids of the special tokens, ascending."""
