@@ -115,14 +115,24 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """The content of a UTF-8 text file, line ends as they are; compressed files as in `read_bytes`.
 
-    Raises UserError where it is not UTF-8, with the place of the first wrong byte.
+    Raises UserError where it is not UTF-8, with the line and the place of the first wrong byte.
     """
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}."
+            f"{path}, line {line_of(error)} is not UTF-8 text: {wrong_byte(error)}."
         ) from error
+
+
+def line_of(error: UnicodeDecodeError, encoding: str = "utf-8") -> int:
+    """The line, from 1 on, in which bytes are no text in this encoding."""
+    return 1 + error.object[: error.start].decode(encoding, "replace").count("\n")
+
+
+def wrong_byte(error: UnicodeDecodeError, start: int = 0) -> str:
+    """Which byte of a file is no text, where `start` bytes are before those that were decoded."""
+    return f"byte {start + error.start} of the file is 0x{error.object[error.start]:02x}"
 
 
 def _plain(file: Any, mode: str) -> Any:

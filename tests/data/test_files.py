@@ -47,7 +47,11 @@ def test_compressed_files(tmp_path: Path, suffix: str) -> None:
         read_bytes(path)
 
 
-def test_text_that_is_not_utf8_names_the_byte(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"abc\xff")
-    with pytest.raises(UserError, match=r"a\.txt is not UTF-8 text: byte 3 is 0xff"):
-        read_text(tmp_path / "a.txt")
+def test_text_that_is_not_utf8_names_the_line_and_the_byte(tmp_path: Path) -> None:
+    for content, message in (
+        (b"abc\xff", r"a\.txt, line 1 is not UTF-8 text: byte 3 of the file is 0xff"),
+        (b"\xc3\xa9\r\n\n a\xe9b\n\xff", r"a\.txt, line 3 is .* byte 7 of the file is 0xe9"),
+    ):
+        (tmp_path / "a.txt").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            read_text(tmp_path / "a.txt")
