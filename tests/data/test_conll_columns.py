@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from research.data.sources import ConllColumns
-from research.data.tokenizers import TrainedSubword
+from research.data.tokenizers import Char, TrainedSubword
 from research.errors import UserError
 
 TRAIN = """-DOCSTART- X O
@@ -72,7 +72,24 @@ def test_long_sentences_become_several_examples(folder, caplog):
         batch = batch_of(columns(max_length=2).open(folder))
     assert batch["tokens"].tolist() == [[2, 3], [4, 0], [2, 1], [2, 0]]
     assert batch["tags"].tolist() == [[1, 2], [0, -1], [0, 0], [0, -1]]
-    assert "set/train: 2 of 2 sentences have more than max_length = 2 tokens" in caplog.text
+    assert caplog.messages == [
+        f"{folder}/set.zip:set/train: 2 of 2 sentences have more than max_length = 2 tokens and "
+        "became several examples, 1 of 6 words have more than max_characters = 4 and were cut, "
+        "1 unknown tokens (16.67 %), 25 % padding."
+    ]
+
+
+def test_words_of_more_subwords_than_an_example_are_cut_and_counted(folder, caplog):
+    (folder / "text").write_text("la la a b c la")
+    tokenizer = TrainedSubword((str(folder / "text"),), 12, "wordpiece", ("[UNK]",))
+    (folder / "plain").write_text("lalab B-LOC\nla O\nΩ O\n")
+    la, *others = tokenizer.encode("la lalab Ω")
+    batch = batch_of(ConllColumns("plain", TAGS, 2, tokenizer=tokenizer).open(folder))
+    assert len(others) > 3
+    assert batch["tokens"].tolist() == [others[:2], [la, others[-1]]]
+    assert "1 of 3 words alone have more tokens and were cut, 1 unknown tokens" in caplog.text
+    with pytest.raises(UserError, match=r"plain, line 3: The character 'Ω' at position 1 is not"):
+        ConllColumns("plain", TAGS, 9, tokenizer=Char(" lab")).open(folder)
 
 
 def test_the_first_subword_of_a_word_has_its_tag(folder):
@@ -126,11 +143,18 @@ def test_what_cannot_be(folder):
     ):
         with pytest.raises(UserError, match=complaint):
             columns(file).open(folder)
-    (folder / "latin").write_bytes("Coruña O\n".encode("latin-1"))
+    (folder / "latin").write_bytes("la O\nCoruña O\n".encode("latin-1"))
     latin = columns("latin", vocabulary_file="latin", encoding="latin-1").open(folder)
-    assert latin.arrays["spellings"][1].tolist() == [*map(ord, "Coru")]
-    with pytest.raises(UserError, match=r"latin is not text in ConllColumns.encoding = 'utf-8'"):
+    assert latin.arrays["spellings"][2].tolist() == [*map(ord, "Coru")]
+    message = r"latin, line 2 is not text in ConllColumns.encoding = 'utf-8': byte 9 .* is 0xf1"
+    with pytest.raises(UserError, match=message):
         columns("latin").open(folder)
+    wide = "la O\n".encode("utf-16-le") * 2 + b"\x00\xd8\n\x00"  # half of a surrogate pair
+    (folder / "wide").write_bytes(wide)
+    with pytest.raises(UserError, match=r"wide, line 3 is not text in .* = 'utf-16-le'"):
+        columns("wide", encoding="utf-16-le").open(folder)
+    with pytest.raises(UserError, match=r"encoding = 'utf-9': unknown encoding"):
+        columns("latin", encoding="utf-9").open(folder)
     (folder / "bad.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"bad.zip is no zip archive"):
         columns("bad.zip:a").open(folder)

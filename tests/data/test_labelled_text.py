@@ -170,7 +170,7 @@ def test_wrong_rows_are_left_out_by_setting(
     write_lines(tmp_path / "a.jsonl", good[0], *(row for row, _ in WRONG), good[1])
     source = LabelledText("a.jsonl", "text", LETTERS, 4, "y", classes=("0", "1"), wrong_rows="skip")
     assert batch_of(source.open(tmp_path))["label"].tolist() == [1, 0]
-    assert f"{len(WRONG)} rows were left out" in caplog.text
+    assert f"a.jsonl: {len(WRONG)} of {len(WRONG) + 2} rows were left out" in caplog.text
     assert "line 2: no field 'text'" in caplog.text
     # Whether a tokenizer can read them or not.
     assert source.texts(tmp_path) == [("ab", 1), ("z", 0), ("", 0), ("c", 0)]
@@ -185,8 +185,10 @@ def test_what_was_cut_and_unknown_is_logged(
     write_lines(tmp_path / "a.jsonl", {"text": "a b c d"}, {"text": "a"})
     with caplog.at_level(logging.INFO):
         LabelledText("a.jsonl", "text", Word(("a", "b", "c")), 3).open(tmp_path)
-    assert "1 of 2 texts are longer than max_length = 3" in caplog.text
-    assert "20.00 % of all tokens are unknown" in caplog.text
+    assert caplog.messages == [
+        f"{tmp_path}/a.jsonl: 1 of 2 texts have more than max_length = 3 tokens and were cut, "
+        "1 unknown tokens (20.00 %), 33 % padding."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_what_is_lost_is_counted(folder, caplog):
         squad(folder, max_length=12, doc_stride=3, max_question_length=4).open(folder)
     assert "1 of 2 questions have more than 4 tokens and were cut" in caplog.text
     assert "1 of 2 answers are in no window" in caplog.text
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize(

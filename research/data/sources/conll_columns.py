@@ -1,6 +1,5 @@
 """Sentences with a tag for each word, in columns as of CoNLL's shared tasks."""
 
-import logging
 import zipfile
 import zlib
 from collections import Counter
@@ -12,17 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from research.data.cache import decode_once, worth_keeping
+from research.data.cache import worth_keeping
 from research.data.dataset import Dataset
-from research.data.files import find, read_bytes
+from research.data.files import find, line_of, read_bytes, wrong_byte
+from research.data.sources.tally import Tally, decode_tallied, padding_of, tell
 from research.data.tokenizers.base import Tokenizer, below, files_of, named_id
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
 PADDING, UNKNOWN = 0, 1  # ids of words and of characters
 NO_TAG = -1
-
-logger = logging.getLogger(__name__)
 
 
 class Line(NamedTuple):
@@ -51,7 +49,10 @@ class ConllColumns:
     first of which has its tag; `start_token` stands before a sentence and `end_token` behind it,
     where given. There are no characters then.
 
-    Sentences of more than `max_length` tokens become several examples, and how many did is logged.
+    Sentences of more than `max_length` tokens become several examples; a word that has more is cut.
+    How many did and were is logged, how many words have more than `max_characters`, how many tokens
+    are unknown and how much is padding.
+
     A batch has tokens int32 (N, max_length), token_mask float32, 1 where there is a token, tags
     int32, -1 where there is none, and characters int32 (N, max_length, max_characters).
     """
@@ -100,19 +101,31 @@ class ConllColumns:
         )
         on_disk = [place.on_disk for place in (file, *vocabulary_file)]
 
-        def decode() -> Iterator[Mapping[str, np.ndarray]]:
+        def decode(tally: Tally) -> Iterator[Mapping[str, np.ndarray]]:
             sentences = list(self._sentences(file))
             if tokenizer is not None:
-                yield self._with_subwords(file, sentences, tokenizer)
+                yield self._with_subwords(tally, file, sentences, tokenizer)
                 return
             counted = self._sentences(vocabulary_file[0], any_tag=True)
             counts = Counter(self._key(line.word) for sentence in counted for line in sentence)
             words = [word for word, _ in counts.most_common((self.vocab_size or 2) - 2)]
-            yield self._with_words(file, sentences, words)
+            yield self._with_words(tally, sentences, words)
 
         files = [*on_disk, *files_of(tokenizer)]
-        arrays = decode_once(files, repr(self), decode, worth_keeping(on_disk))
+        arrays, tally = decode_tallied(files, repr(self), decode, worth_keeping(on_disk))
         length = arrays["length"]
+        long = f"sentences have more than max_length = {self.max_length} tokens"
+        shortened = f"words have more than max_characters = {self.max_characters} and were cut"
+        tell(
+            file,
+            [
+                tally.told("parted", "sentences", f"{long} and became several examples"),
+                tally.told("cut", "words", "words alone have more tokens and were cut"),
+                tally.told("shortened", "words", shortened),
+                tally.unknown(),
+            ],
+            padding_of(length, self.max_length),
+        )
         return Dataset(len(length), arrays, gather_tagged, lengths=length)
 
     def sentences(self, data_dir: Path) -> list[list[Line]]:
@@ -156,7 +169,7 @@ class ConllColumns:
             raise UserError(f"{file} holds no sentences.")
 
     def _with_words(
-        self, file: "_Columns", sentences: Sequence[Sequence[Line]], words: Sequence[str]
+        self, tally: Tally, sentences: Sequence[Sequence[Line]], words: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """Arrays of words by their ids, and how each is spelt, by its place in `spellings`."""
         ids = {word: index for index, word in enumerate(words, start=UNKNOWN + 1)}
@@ -165,10 +178,11 @@ class ConllColumns:
             [[ids.get(self._key(line.word), UNKNOWN)] for line in sentence]
             for sentence in sentences
         ]
-        arrays, rows = self._rows(file, sentences, tokens, [], [])
+        arrays, rows = self._rows(tally, sentences, tokens, [], [], UNKNOWN)
         arrays["spelling"] = np.zeros(arrays["tokens"].shape, np.int32)
         for spelling, row in zip(arrays["spelling"], rows, strict=True):
             spelling[: len(row)] = [spelt.setdefault(line.word, len(spelt)) for line in row]
+            tally.counts["shortened"] += sum(len(line.word) > self.max_characters for line in row)
         spellings = np.zeros((len(spelt), self.max_characters), np.uint32)
         for word, index in spelt.items():
             numbers = [ord(character) for character in word[: self.max_characters]]
@@ -177,31 +191,39 @@ class ConllColumns:
         return {**arrays, "spellings": spellings}
 
     def _with_subwords(
-        self, file: "_Columns", sentences: Sequence[Sequence[Line]], tokenizer: Any
+        self,
+        tally: Tally,
+        file: "_Columns",
+        sentences: Sequence[Sequence[Line]],
+        tokenizer: Any,
     ) -> dict[str, np.ndarray]:
-        around = [
+        before, behind = (
             [] if name is None else [named_id(tokenizer, name)]
             for name in (self.start_token, self.end_token)
-        ]
-        tokens = []
+        )
+        tokens: list[list[list[int]]] = []
         for sentence in sentences:
-            tokens.append(
-                [[int(i) for i in tokenizer.encode(f" {line.word}")] for line in sentence]
-            )
-            for line, parts in zip(sentence, tokens[-1], strict=True):
+            tokens.append([])
+            for line in sentence:
+                place = f"{file}, line {line.number}"
+                try:
+                    parts = [int(i) for i in tokenizer.encode(f" {line.word}")]
+                except UserError as error:
+                    raise UserError(f"{place}: {error}") from error
                 if not parts:
-                    raise UserError(
-                        f"{file}, line {line.number}: the tokenizer makes no token of {line.word!r}"
-                    )
-        return self._rows(file, sentences, tokens, *around)[0]
+                    raise UserError(f"{place}: the tokenizer makes no token of {line.word!r}")
+                tokens[-1].append(parts)
+        unknown = getattr(tokenizer, "unknown_id", None)
+        return self._rows(tally, sentences, tokens, before, behind, unknown)[0]
 
     def _rows(
         self,
-        file: "_Columns",
+        tally: Tally,
         sentences: Sequence[Sequence[Line]],
         tokens: Sequence[Sequence[list[int]]],
         before: list[int],
         behind: list[int],
+        unknown: int | None,
     ) -> tuple[dict[str, np.ndarray], list[list[Line]]]:
         """The tokens and tags of each example, and its words. Words are never parted."""
         room = self.max_length - len(before) - len(behind)
@@ -209,11 +231,11 @@ class ConllColumns:
             raise UserError(f"ConllColumns.max_length = {self.max_length} leaves room for no word.")
         rows: list[list[Line]] = []
         ids_of_rows: list[list[list[int]]] = []
-        num_parted = 0
         for sentence, words in zip(sentences, tokens, strict=True):
             first = len(rows)
             used = room
             for line, parts in zip(sentence, words, strict=True):
+                tally.counts["cut"] += len(parts) > room
                 parts = parts[:room]
                 if used + len(parts) > room:
                     rows.append([])
@@ -222,16 +244,10 @@ class ConllColumns:
                 rows[-1].append(line)
                 ids_of_rows[-1].append(parts)
                 used += len(parts)
-            num_parted += len(rows) - first > 1
-        if num_parted:
-            logger.warning(
-                "%s: %d of %d sentences have more than max_length = %d tokens and became several "
-                "examples.",
-                file,
-                num_parted,
-                len(sentences),
-                self.max_length,
-            )
+            tally.add_tokens(np.asarray([index for parts in words for index in parts]), unknown)
+            tally.counts["words"] += len(words)
+            tally.counts["sentences"] += 1
+            tally.counts["parted"] += len(rows) - first > 1
         place = {tag: index for index, tag in enumerate(self.tags)}
         shape = (len(rows), self.max_length)
         arrays: dict[str, np.ndarray] = {
@@ -281,9 +297,12 @@ class _Columns(NamedTuple):
         content = self._read_inside() if self.inside else read_bytes(self.on_disk)
         try:
             return content.decode(encoding)
-        except (UnicodeDecodeError, LookupError) as error:
+        except LookupError as error:
+            raise UserError(f"ConllColumns.encoding = {encoding!r}: {error}.") from error
+        except UnicodeDecodeError as error:
             raise UserError(
-                f"{self} is not text in ConllColumns.encoding = {encoding!r}: {error}."
+                f"{self}, line {line_of(error, encoding)} is not text in ConllColumns.encoding = "
+                f"{encoding!r}: {wrong_byte(error)}."
             ) from error
 
     def _read_inside(self) -> bytes:

@@ -1,8 +1,6 @@
 """Texts with their classes, or with numbers."""
 
-import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +10,14 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int
 
-from research.data.cache import decode_once, worth_keeping
+from research.data.cache import worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find
+from research.data.sources.tally import Tally, decode_tallied, padding_of, tell
 from research.data.sources.text_rows import Row, read_rows
 from research.data.tokenizers.base import Tokenizer, below, files_of, named_id
 from research.errors import UserError
 from research.suggestion import did_you_mean
-
-logger = logging.getLogger(__name__)
 
 ROWS_A_PIECE = 10_000
 
@@ -39,8 +36,8 @@ class LabelledText:
     "[SEP]" of BERT). The field `second_text`, if given, comes behind, with an `end_token` of its
     own; the two together are cut to `max_length`, the longer one at its end (Devlin et al., 2019).
     A row without a text that has tokens, or without a label, stops the run, or is left out with
-    `wrong_rows="skip"`. How many were, how many texts were cut and how many tokens are unknown is
-    logged when a file is first read.
+    `wrong_rows="skip"`. How many were, how many texts were cut, how many tokens are unknown and how
+    much is padding is logged.
 
     A batch has tokens int32 (N, length), 0 behind a text's end, token_mask float32 (N, length), 1
     where there is text, label int32 (N,) of classes, else float32, and with a second text
@@ -85,28 +82,39 @@ class LabelledText:
     def open(self, data_dir: Path) -> Dataset:
         path = find(data_dir, self.file)
         tokenizer = below(self.tokenizer, data_dir)
-        arrays = decode_once(
+        arrays, tally = decode_tallied(
             [path, *files_of(tokenizer)],
             repr(self),
-            lambda: self._decode(path, tokenizer),
+            lambda tally: self._decode(tally, path, tokenizer),
             worth_keeping([path]),
+        )
+        more = "became several examples" if self.keep == "all" else "were cut"
+        long = f"texts have more than max_length = {self.max_length} tokens and {more}"
+        tell(
+            path,
+            [
+                tally.told("wrong", "rows", "rows were left out"),
+                tally.told("long", "texts", long),
+                tally.unknown(),
+            ],
+            padding_of(arrays["length"], arrays["tokens"].shape[1]),
         )
         return Dataset(len(arrays["length"]), arrays, gather_padded, lengths=arrays["length"])
 
     def texts(self, data_dir: Path) -> list[tuple[str, float]]:
         """The texts as they are written (of two, the first), whether they have tokens or not, with
         their labels; a label is 0 where there is none."""
-        examples = self._examples(find(data_dir, self.file), lambda field, text: text)
+        path = find(data_dir, self.file)
+        examples = self._examples(Tally(), path, lambda field, text: text)
         return [(texts[0], label) for texts, label in examples]
 
-    def _decode(self, path: Path, tokenizer: Any) -> Iterator[dict[str, np.ndarray]]:
+    def _decode(self, tally: Tally, path: Path, tokenizer: Any) -> Iterator[dict[str, np.ndarray]]:
         start, end = (
             [] if token is None else [named_id(tokenizer, token)]
             for token in (self.start_token, self.end_token)
         )
         room = len(start) + self.max_length + len(end) * (1 if self.second_text is None else 2)
         unknown = getattr(tokenizer, "unknown_id", None)
-        counts = Counter[str]()
         rows: list[tuple[list[int], int, float]] = []
 
         def piece() -> dict[str, np.ndarray]:
@@ -124,13 +132,10 @@ class LabelledText:
                 arrays["label"] = np.asarray([label for _, _, label in rows], dtype)
             return arrays
 
-        for texts, label in self._examples(path, partial(self._encode, tokenizer)):
-            num_tokens = sum(map(len, texts))
-            counts["texts"] += 1
-            counts["cut"] += num_tokens > self.max_length
-            counts["tokens"] += num_tokens
-            if unknown is not None:
-                counts["unknown"] += sum(int((ids == unknown).sum()) for ids in texts)
+        for texts, label in self._examples(tally, path, partial(self._encode, tokenizer)):
+            tally.counts["long"] += sum(map(len, texts)) > self.max_length
+            for ids in texts:
+                tally.add_tokens(ids, unknown)
             for parts in self._parts(texts):
                 first = [*start, *parts[0], *end]
                 second = [*parts[1], *end] if len(parts) == 2 else []
@@ -140,16 +145,6 @@ class LabelledText:
                 rows = []
         if rows:
             yield piece()
-        logger.info(
-            "%s: %d of %d texts are longer than max_length = %d tokens%s; %.2f %% of "
-            "all tokens are unknown.",
-            path,
-            counts["cut"],
-            counts["texts"],
-            self.max_length,
-            "" if self.keep == "all" else " and were cut",
-            100 * counts["unknown"] / counts["tokens"],
-        )
 
     def _parts(self, texts: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
         """What is kept of a row's texts, an example each."""
@@ -165,28 +160,25 @@ class LabelledText:
         return [(np.concatenate([ids[:first], ids[len(ids) - room + first :]]),)]
 
     def _examples(
-        self, path: Path, read: Callable[[str, str], Any]
+        self, tally: Tally, path: Path, read: Callable[[str, str], Any]
     ) -> Iterator[tuple[list[Any], float]]:
         """What is read of the one or two texts of every row that is right, and its label."""
         fields = [self.text] if self.second_text is None else [self.text, self.second_text]
-        num_found = num_wrong = 0
-        first = ""
         for number, row in read_rows(path, self.columns):
+            tally.counts["rows"] += 1
             try:
                 texts = [read(field, _text(row, field)) for field in fields]
                 example = texts, self._label(row)
             except UserError as error:
-                num_wrong += 1
-                first = first or f"{path}, line {number}: {error}"
+                flaw = f"{path}, line {number}: {error}"
                 if self.wrong_rows == "stop":
-                    raise UserError(first) from error
+                    raise UserError(flaw) from error
+                tally.leave_out("wrong", flaw)
             else:
-                num_found += 1
+                tally.counts["texts"] += 1
                 yield example
-        if not num_found:
-            raise UserError(f"{path} holds no examples. {first}".rstrip())
-        if num_wrong:
-            logger.warning("%d rows were left out. The first: %s", num_wrong, first)
+        if not tally.counts["texts"]:
+            raise UserError(f"{path} holds no examples. {tally.reasons.get('wrong', '')}".rstrip())
 
     def _encode(self, tokenizer: Tokenizer, field: str, text: str) -> np.ndarray:
         try:

@@ -1,7 +1,6 @@
 """Questions about passages, whose answers are spans of them, in SQuAD's format."""
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,14 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from research.data.cache import decode_once, worth_keeping
+from research.data.cache import worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find, read_text
+from research.data.sources.tally import Tally, decode_tallied, padding_of, tell
 from research.data.tokenizers import Subword, TrainedSubword
 from research.data.tokenizers.base import below, files_of, named_id
 from research.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
@@ -40,8 +38,8 @@ class Squad:
 
     A question is cut to `max_question_length` tokens. A passage that is too long for `max_length`
     becomes several examples, windows that begin every `doc_stride` of its tokens (Devlin et al.,
-    2019). How many questions and passages that befell is logged, and how many answers are in no
-    window.
+    2019). How many questions and passages that befell is logged, how many answers are in no window,
+    how many tokens are unknown and how much is padding.
 
     A batch has tokens and token_types int32 (N, max_length), token_mask float32, 1 where there is a
     token, answer_mask float32, 1 where an answer may start or end, which is in the passage and, for
@@ -77,11 +75,23 @@ class Squad:
     def open(self, data_dir: Path) -> Dataset:
         path = find(data_dir, self.file)
         tokenizer = below(self.tokenizer, data_dir)
-        arrays = decode_once(
+        arrays, tally = decode_tallied(
             [path, *files_of(tokenizer)],
             repr(self),
-            lambda: self._decode(path, tokenizer),
+            lambda tally: self._decode(tally, path, tokenizer),
             worth_keeping([path]),
+        )
+        cut = f"questions have more than {self.max_question_length} tokens and were cut"
+        parted = f"passages are too long for {self.max_length} tokens and became windows"
+        tell(
+            path,
+            [
+                tally.told("cut", "questions", cut),
+                tally.told("parted", "questions", parted),
+                tally.told("lost", "questions", "answers are in no window"),
+                tally.unknown(),
+            ],
+            padding_of(arrays["length"], self.max_length),
         )
         return Dataset(len(arrays["length"]), arrays, gather_windows, lengths=arrays["length"])
 
@@ -89,19 +99,29 @@ class Squad:
         """The questions of the file, in their order; examples have their places in `question`."""
         return list(_questions(find(data_dir, self.file)))
 
-    def _decode(self, path: Path, tokenizer: Any) -> Iterator[Mapping[str, np.ndarray]]:
+    def _decode(
+        self, tally: Tally, path: Path, tokenizer: Any
+    ) -> Iterator[Mapping[str, np.ndarray]]:
         questions = list(_questions(path))
         if not questions:
             raise UserError(f"{path} holds no questions.")
         first, separator = (
             named_id(tokenizer, name) for name in (self.start_token, self.separator)
         )
-        encode = lru_cache(maxsize=8)(lambda passage: _encode(tokenizer, passage, path))
+        unknown = tokenizer.unknown_id
+
+        @lru_cache(maxsize=8)
+        def encode(passage: str) -> tuple[np.ndarray, np.ndarray]:
+            ids, offsets = _encode(tokenizer, passage, path)
+            tally.add_tokens(ids, unknown)
+            return ids, offsets
+
         rows: list[dict[str, Any]] = []
-        num_cut = num_parted = num_lost = 0
         for number, question in enumerate(questions):
-            asked = tokenizer.encode(question.text)
-            num_cut += len(asked) > self.max_question_length
+            asked, _ = _encode(tokenizer, question.text, path)
+            tally.add_tokens(asked, unknown)
+            tally.counts["questions"] += 1
+            tally.counts["cut"] += len(asked) > self.max_question_length
             before = [first, *asked[: self.max_question_length], separator]
             ids, offsets = encode(question.passage)
             room = self.max_length - len(before) - 1
@@ -127,15 +147,8 @@ class Squad:
                 if begin + room >= len(ids):
                     break
                 begin += min(room, self.doc_stride)
-            num_parted += begin > 0
-            num_lost += bool(question.answers) and not found
-        for count, what in (
-            (num_cut, f"questions have more than {self.max_question_length} tokens and were cut"),
-            (num_parted, f"passages are too long for {self.max_length} tokens and became windows"),
-            (num_lost, "answers are in no window"),
-        ):
-            if count:
-                logger.warning("%s: %d of %d %s.", path, count, len(questions), what)
+            tally.counts["parted"] += begin > 0
+            tally.counts["lost"] += bool(question.answers) and not found
         yield self._arrays(rows)
 
     def _arrays(self, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
@@ -170,16 +183,16 @@ def gather_windows(arrays: Mapping[str, Any], indices: Int[Any, " batch"]) -> di
 
 
 def _encode(
-    tokenizer: Any, passage: str, path: Path
+    tokenizer: Any, text: str, path: Path
 ) -> tuple[Int[np.ndarray, " tokens"], Int[np.ndarray, "tokens 2"]]:
-    """The tokens of a passage and their characters, without the space before a word, which some
+    """The tokens of a text and their characters, without the space before a word, which some
     tokenizers count as a part of it."""
     try:
-        ids, offsets = tokenizer.encode_with_offsets(passage)
+        ids, offsets = tokenizer.encode_with_offsets(text)
     except UserError as error:
-        raise UserError(f"{path}, {passage[:40]!r}…: {error}") from error
+        raise UserError(f"{path}, {text[:40]!r}…: {error}") from error
     for token in offsets:
-        while token[0] < token[1] and passage[token[0]].isspace():
+        while token[0] < token[1] and text[token[0]].isspace():
             token[0] += 1
     return ids, offsets
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from research.data.cache import decode_once, worth_keeping
+from research.data.cache import worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find, read_text
+from research.data.sources.tally import Tally, decode_tallied, tell
 from research.data.sources.windows import Windows, check_windows
 from research.data.tokenizers.base import Tokenizer, below, files_of
 from research.errors import UserError
@@ -23,7 +24,7 @@ class Text:
     targets. With `stride` equal to `block_size`, which is for evaluation, the windows have every
     token of the split but the first as a target exactly once. `streams` are for models that carry
     their state from batch to batch, with as many examples a batch and without shuffling. See
-    `windows.Windows`.
+    `windows.Windows`. How many tokens are unknown and how much is padding is logged.
     """
 
     file: str
@@ -46,19 +47,21 @@ class Text:
         path = find(data_dir, self.file)
         tokenizer = below(self.tokenizer, data_dir)
 
-        def decode() -> Iterator[Mapping[str, np.ndarray]]:
+        def decode(tally: Tally) -> Iterator[Mapping[str, np.ndarray]]:
             text = read_text(path)
             text = text[int(self.start * len(text)) : int(self.stop * len(text))]
             try:
                 ids = tokenizer.encode(text)
             except UserError as error:
                 raise UserError(f"{path}: {error}") from error
+            tally.add_tokens(ids, getattr(tokenizer, "unknown_id", None))
             yield {"tokens": ids.astype(np.min_scalar_type(tokenizer.vocab_size - 1))}
 
         # Not repr(self): the windows' settings change nothing in the stream.
         settings = f"Text {tokenizer!r} {self.start} {self.stop}"
         files = [path, *files_of(tokenizer)]
-        tokens = decode_once(files, settings, decode, worth_keeping([path]))["tokens"]
+        arrays, tally = decode_tallied(files, settings, decode, worth_keeping([path]))
+        tokens = arrays["tokens"]
         windows = Windows(len(tokens), self.block_size, self.stride, self.streams)
         if windows.size < 1:
             each = "" if self.streams is None else f" of each of {self.streams} streams"
@@ -66,4 +69,5 @@ class Text:
                 f"{path} has {len(tokens)} tokens between {self.start} and {self.stop}; "
                 f"a window of block_size {self.block_size}{each} needs {windows.needs}."
             )
+        tell(path, [tally.unknown()], windows.padding)
         return windows.open(tokens)

@@ -52,6 +52,13 @@ class Windows:
             return 2
         return (self.block_size + 1) * (self.streams or 1)
 
+    @property
+    def padding(self) -> float:
+        """The share of all targets that is padding."""
+        if not self._covers or self.size < 1:
+            return 0.0
+        return 1.0 - (self.num_tokens - 1) / (self.size * self.block_size)
+
     def open(self, tokens: Tokens) -> Dataset:
         """The windows as a data set."""
         # Positions must fit the 32 bits of an index on the device.
