@@ -6,6 +6,7 @@ import json
 import logging
 import lzma
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -25,7 +26,8 @@ TEXTS = ["first one", "a second, longer one", "3", "the fourth is the last"]
 
 
 def corpus(*paths: str, **settings) -> TokenCorpus:
-    files = {key: settings.pop(key) for key in ("separator", "field", "strip") if key in settings}
+    of_files = ("separator", "field", "strip", "wrong_rows")
+    files = {key: settings.pop(key) for key in of_files if key in settings}
     given = {"tokenizer": Byte(), "block_size": 4, "end_token": END} | settings
     return TokenCorpus(TextFiles(paths, **files), **given)
 
@@ -185,7 +187,7 @@ def test_streams_go_on_from_batch_to_batch() -> None:
     ("content", "settings", "message"),
     [
         (b"ab\n\ncd", {}, r"a\.txt, document 2 is empty.*skip_empty"),
-        (b"ab\ncd\xff", {}, r"a\.txt is not UTF-8 text: byte 5 is 0xff"),
+        (b"ab\ncd\xff", {}, r"a\.txt, line 2 is not UTF-8 text: byte 5 of the file is 0xff"),
         (b"ab\ncd", {"tokenizer": Char("ab\0")}, r"a\.txt, document 2: The character 'c'"),
         (b"ab\nc\0d", {}, r"document 2 has TokenCorpus\.end_token inside"),
         (b"ab\ncd", {"block_size": 6}, r"a\.txt has 6 tokens .* block_size 6 needs 7"),
@@ -236,8 +238,46 @@ def test_counts_what_is_skipped_and_unknown(
     with caplog.at_level(logging.WARNING):
         dataset = source.open(tmp_path)
     assert tokenizer.decode(dataset.arrays["tokens"]) == "a b <end> b <unk> <unk> <end>"
-    assert "1 empty documents were skipped" in caplog.text
-    assert "2 tokens are unknown" in caplog.text
+    assert "1 of 3 documents are empty and were skipped (the first: " in caplog.text
+    assert "a.txt, document 2), 2 unknown tokens (40.00 %)" in caplog.text
+
+
+@pytest.mark.parametrize("chunk", [2, 1000])
+def test_documents_that_are_not_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, chunk: int
+) -> None:
+    monkeypatch.setattr("research.data.sources.documents.CHUNK_BYTES", chunk)
+    content = b"ab\n--\nc\n\xc3\xa9\xe9--d\xff--e"
+    (tmp_path / "a.txt").write_bytes(content)
+    message = f"line 4 is not UTF-8 text: byte {content.index(0xE9)} of the file is 0xe9"
+    with pytest.raises(UserError, match=message):
+        corpus("a.txt", separator="--").open(tmp_path)
+    source = corpus("a.txt", separator="--", wrong_rows="skip")
+    assert tokens_of(source, tmp_path) == f"ab\n{END}e{END}"
+    assert f"2 of 4 documents were left out (the first: {tmp_path}/a.txt, line 4" in caplog.text
+    (tmp_path / "a.txt").write_bytes(b"".join(b"%d--\xff%d--" % (i, i) for i in range(20)))
+    lost = []
+    for start, stop in ((0.0, 0.5), (0.5, 1.0)):
+        caplog.clear()
+        tokens_of(dataclasses.replace(source, start=start, stop=stop), tmp_path)
+        lost += [int(number) for number in re.findall(r"(\d+) of \d+ documents", caplog.text)]
+    assert sum(lost) == 20, "each is on one side of a split"
+    assert len(lost) == 2
+    (tmp_path / "a.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"has no document .*; 1 of 1 documents were left out"):
+        corpus("a.txt", wrong_rows="skip").open(tmp_path)
+
+
+def test_rows_without_a_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [b'{"text": "abc"}', b'{"text": "\xff"}', b"", b'{"txt": "d"}', b'{"text": "ef"}']
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(rows))
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2 is not UTF-8 text: byte 26"):
+        corpus("a.jsonl", field="text").open(tmp_path)
+    source = corpus("a.jsonl", field="text", wrong_rows="skip")
+    assert tokens_of(source, tmp_path) == f"abc{END}ef{END}"
+    assert "2 of 4 documents were left out" in caplog.text
+    with pytest.raises(UserError, match="wrong_rows must be 'stop' or 'skip', not 'drop'"):
+        TextFiles(("a.txt",), wrong_rows="drop")  # type: ignore[arg-type]
 
 
 def test_subwords_know_their_unknown_token(tmp_path: Path) -> None:

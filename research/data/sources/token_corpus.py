@@ -1,6 +1,7 @@
 """Documents of text as one stream of tokens, encoded once."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from research.data.cache import decode_once, logger, worth_keeping
+from research.data.cache import worth_keeping
 from research.data.dataset import Dataset
 from research.data.progress import Progress
 from research.data.sources.documents import Document, Documents
+from research.data.sources.tally import Tally, decode_tallied, tell
 from research.data.sources.windows import Windows, check_windows
 from research.data.tokenizers.base import Tokenizer, below, encode_all, files_of
 from research.errors import UserError
 
 CHARACTERS_AT_ONCE = 1 << 22
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class TokenCorpus:
     or four where the vocabulary is of another size), and never are in memory as a whole; the file
     is there when all of it is. `start` and `stop` choose a share of the documents, by the hash of
     their text: a document is on one side of a split whatever comes before it, and so are its
-    copies. Documents without a token are refused, or skipped with `skip_empty`.
+    copies. Documents without a token are refused, or skipped with `skip_empty`. How many were, and
+    how many tokens are unknown, is logged.
 
     A batch is that of `windows.Windows`: with `packed` it has `segments`, so that attention stays
     within documents. A window begins and ends anywhere in a document; rows that overlap nowhere are
@@ -66,20 +71,20 @@ class TokenCorpus:
         # Not repr(self): the windows' settings change nothing in the stream.
         settings = f"TokenCorpus {self.documents!r} {tokenizer!r} {self.end_token!r}"
         settings += f" {self.start} {self.stop} {self.skip_empty}"
-        arrays = decode_once(
+        arrays, tally = decode_tallied(
             [*files, *files_of(tokenizer)],
             settings,
-            lambda: self._encode(tokenizer, end, data_dir),
+            lambda tally: self._encode(tally, tokenizer, end, data_dir),
             worth_keeping(files),
             in_memory=False,
         )
-        self._report(tokenizer, *arrays["counts"].tolist())
         windows = Windows(
             len(arrays["tokens"]),
             self.block_size,
             self.stride,
             end_token=end if self.packed else None,
         )
+        self._report(tally, windows.padding)
         if windows.size < 1:
             raise UserError(
                 f"{_told(files)} {'has' if len(files) == 1 else 'have'} {windows.num_tokens} "
@@ -89,16 +94,14 @@ class TokenCorpus:
         return windows.open(arrays["tokens"])
 
     def _encode(
-        self, tokenizer: Tokenizer, end: int | None, data_dir: Path
+        self, tally: Tally, tokenizer: Tokenizer, end: int | None, data_dir: Path
     ) -> Iterator[Mapping[str, np.ndarray]]:
-        """The tokens, piece by piece, and at last the numbers of documents, of empty ones and of
-        unknown tokens."""
+        """The tokens, piece by piece."""
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         unknown = getattr(tokenizer, "unknown_id", None)
-        num_documents = num_empty = num_unknown = 0
         yield {"tokens": np.zeros(0, dtype)}
         with Progress("Encoding") as progress:
-            for group in _groups(self._chosen(data_dir)):
+            for group in _groups(self._right(tally, data_dir)):
                 pieces: list[Any] = []
                 for document, ids in zip(group, _ids(tokenizer, group), strict=True):
                     _check(document, ids, tokenizer.vocab_size, end)
@@ -108,15 +111,23 @@ class TokenCorpus:
                                 f"{document.place} is empty: it has no token; set "
                                 "TokenCorpus.skip_empty to pass over such documents."
                             )
-                        num_empty += 1
+                        tally.leave_out("empty", document.place)
                         continue
-                    num_documents += 1
-                    num_unknown += 0 if unknown is None else int((ids == unknown).sum())
+                    tally.counts["kept"] += 1
+                    tally.add_tokens(ids, unknown)
                     pieces += [ids] if end is None else [ids, [end]]
                 if pieces:
                     yield {"tokens": np.concatenate(pieces).astype(dtype)}
                 progress.update(group[-1].share)
-        yield {"counts": np.asarray([num_documents, num_empty, num_unknown])}
+
+    def _right(self, tally: Tally, data_dir: Path) -> Iterator[Document]:
+        """The documents between `start` and `stop` that are not to be left out."""
+        for document in self._chosen(data_dir):
+            tally.counts["documents"] += 1
+            if document.flaw:
+                tally.leave_out("wrong", document.flaw)
+            else:
+                yield document
 
     def _chosen(self, data_dir: Path) -> Iterator[Document]:
         """The documents between `start` and `stop`."""
@@ -130,20 +141,16 @@ class TokenCorpus:
             if self.start <= int.from_bytes(digest) / 2**64 < self.stop:
                 yield document
 
-    def _report(
-        self, tokenizer: Tokenizer, num_documents: int, num_empty: int, num_unknown: int
-    ) -> None:
-        if not num_documents:
+    def _report(self, tally: Tally, padding: float) -> None:
+        wrong = tally.told("wrong", "documents", "documents were left out")
+        if not tally.counts["kept"]:
             raise UserError(
-                f"{self.documents} has no document between {self.start} and {self.stop}."
+                f"{self.documents} has no document between {self.start} and {self.stop}"
+                f"{wrong and '; '}{wrong}."
             )
-        logger.info("%s has %d documents.", self.documents, num_documents)
-        if num_empty:
-            logger.warning("%s: %d empty documents were skipped.", self.documents, num_empty)
-        if num_unknown:
-            logger.warning(
-                "%s: %d tokens are unknown to the tokenizer.", self.documents, num_unknown
-            )
+        logger.info("%s has %d documents.", self.documents, tally.counts["kept"])
+        empty = tally.told("empty", "documents", "documents are empty and were skipped")
+        tell(self.documents, [wrong, empty, tally.unknown()], padding)
 
 
 def _groups(documents: Iterator[Document]) -> Iterator[list[Document]]:
