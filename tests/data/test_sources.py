@@ -20,16 +20,21 @@ from research.data.order import Order
 from research.data.pipeline import Feed
 from research.data.sources import (
     Arrays,
+    ConllColumns,
     Digits,
     Idx,
     ImageFolder,
     LabelledText,
+    Squad,
     Table,
     Text,
+    TextFiles,
+    TextPairs,
     Tfds,
     TimeSeries,
+    TokenCorpus,
 )
-from research.data.tokenizers import Byte, Char, Word
+from research.data.tokenizers import Byte, Char, TrainedSubword, Word
 from research.errors import UserError
 from research.vision import MLP, Classification
 from tests.small_data import write_tfds
@@ -536,6 +541,25 @@ def test_tfds_that_is_not_there(tmp_path: Path) -> None:
     record.write_bytes(record.read_bytes()[:100])
     with pytest.raises(UserError, match="tiny"):
         Tfds("tiny", "train").open(tmp_path)
+
+
+def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b'{"a":\n "b\xff"}\n')
+    (tmp_path / "good").write_text("b\nb\n")
+    (tmp_path / "a.csv").write_bytes(b"x,y\n1,\xff\n")
+    sources: list[Source] = [
+        Text("a", Byte(), 4),
+        Text("good", Word(file=str(tmp_path / "a")), 1),
+        Text("good", TrainedSubword((str(tmp_path / "a"),), 300), 1),
+        Squad("a", TrainedSubword((str(tmp_path / "good"),), 300)),
+        TextPairs("good", "a", Byte(), Byte(), 4),
+        ConllColumns("a", ("O",), 4, "good", 4),
+        TokenCorpus(TextFiles(("a",)), Byte(), 4, None),
+        Table("a.csv", ("x",), "y"),
+    ]
+    for source in sources:
+        with pytest.raises(UserError, match=rf"{tmp_path}/a(\.csv)?, line 2 is not .* 0xff"):
+            source.open(tmp_path)
 
 
 def test_missing_files_of_every_source(tmp_path: Path) -> None:
