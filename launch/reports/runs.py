@@ -31,6 +31,7 @@ MODE_OF: Mapping[str, Mode] = {
     "loss": "min",
     "error": "min",
     "perplexity": "min",
+    "bits_per_byte": "min",
     "accuracy": "max",
 }
 
