@@ -1,7 +1,7 @@
 """What settings name and do not hold, such as a tokenizer's file: a run must find it unchanged."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,15 +20,13 @@ class HasFingerprint(Protocol):
         ...
 
 
-def fingerprints(settings: Any, path: str = "") -> dict[str, str]:
-    """The digest of every component in these settings that has one, by the setting's path."""
-    found: dict[str, str] = {}
+def components(settings: Any, path: str = "") -> Iterator[tuple[str, Component]]:
+    """Every component in these settings, those inside others too, and the setting's path."""
     inside: Mapping[str, Any] = {}
     match settings:
         case Component():
-            inside, made = settings.arguments, settings.constructor
-            if isinstance(made, type) and issubclass(made, HasFingerprint):
-                found[path] = build(settings, path).fingerprint()
+            yield path, settings
+            inside = settings.arguments
         case Mapping():
             inside = settings
         case tuple():
@@ -37,8 +35,17 @@ def fingerprints(settings: Any, path: str = "") -> dict[str, str]:
             fields = dataclasses.fields(settings)
             inside = {field.name: getattr(settings, field.name) for field in fields}
     for name, value in inside.items():
-        found |= fingerprints(value, join(path, name))
-    return found
+        yield from components(value, join(path, name))
+
+
+def fingerprints(settings: Any, path: str = "") -> dict[str, str]:
+    """The digest of every component in these settings that has one, by the setting's path."""
+    return {
+        place: build(component, place).fingerprint()
+        for place, component in components(settings, path)
+        if isinstance(component.constructor, type)
+        and issubclass(component.constructor, HasFingerprint)
+    }
 
 
 def check_fingerprints(settings: Any, workdir: Path, path: str = "") -> None:

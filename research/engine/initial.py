@@ -6,11 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.engine.config import build
+from research.engine.config import build, check_experiment
 from research.engine.experiment import Experiment
-from research.engine.objective import InitialVariables, Objective
+from research.engine.files import read_json
+from research.engine.objective import HasOrigin, InitialVariables, Objective
 from research.engine.rules import path_of
 from research.engine.state import TrainState
+from research.engine.tokenizers import check_tokenizers_of_run
 from research.errors import UserError
 
 
@@ -19,7 +21,8 @@ def initial_arrays(
 ) -> Mapping[str, np.ndarray]:
     """What `init_from` gives, by path; none without one. `shapes` are of one trial's state.
 
-    Raises UserError where an array has no place in the state, or one of another shape.
+    Raises UserError where an array has no place in the state, or one of another shape, and where
+    the run that the arrays are of has another tokenizer.
     """
     if experiment.init_from is None:
         return {}
@@ -34,6 +37,10 @@ def initial_arrays(
             raise UserError(
                 f"init_from: gives {path} the shape {array.shape}; it has {flat[path].shape}"
             )
+    workdir = source.origin() if isinstance(source, HasOrigin) else None
+    if workdir is not None:
+        run = check_experiment(read_json(workdir / "config.json"))
+        check_tokenizers_of_run(experiment, run, workdir)
     return arrays
 
 

@@ -8,6 +8,7 @@ data in the one train step instead of other trainers.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -198,6 +199,15 @@ class InitialVariables(Protocol):
 
         Raises UserError where they do not fit.
         """
+        ...
+
+
+@runtime_checkable
+class HasOrigin(Protocol):
+    """Initial variables that may be those of another run."""
+
+    def origin(self) -> Path | None:
+        """The folder of the run whose tokens must be this one's; None where there is none."""
         ...
 
 

@@ -25,6 +25,7 @@ from research.engine.parallel_mesh import make_mesh
 from research.engine.parallel_pmap import Pmap
 from research.engine.program import Program, Trial, make_program
 from research.engine.state import TrainState
+from research.engine.tokenizers import check_tokenizers
 from research.engine.traced import told_by_path, told_by_setting
 from research.errors import UserError
 
@@ -95,13 +96,14 @@ class Prepared:
 
 
 def prepare(experiment: Experiment, data_dir: Path) -> Prepared:
-    """Opens the data and checks all that needs it: lengths, rules, names of metrics.
+    """Opens the data and checks all that needs it: tokens, lengths, rules, names of metrics.
 
     Raises:
       UserError: naming the setting or the file.
     """
     data, parallel = experiment.data, make_parallel(experiment)
     trials = experiment.parallelism.trials
+    check_tokenizers(experiment)
     dataset = open_dataset(data.source, data_dir, "data")
     if data.on_device and not dataset.on_device:
         raise UserError("data.on_device = True: this source reads files, on the host")

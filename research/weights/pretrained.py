@@ -31,7 +31,8 @@ class Pretrained:
     Of a run, `rename` turns its paths into this one's: each pair is a regular expression over a
     whole path and what replaces it, such as ("params/backbone/(.*)", "params/\\\\1"). Of a file,
     `naming` says whose names it has; without, that is found out. `resize_positions` interpolates
-    learned positions of another grid of patches.
+    learned positions of another grid of patches. The tokenizers must be those of the run, but with
+    `allow_other_tokenizer`: for runs that take nothing that depends on tokens.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Pretrained:
     rename: tuple[tuple[str, str], ...] = ()
     naming: str | None = None
     resize_positions: bool = False
+    allow_other_tokenizer: bool = False
 
     def __call__(self, objective: Objective, variables: Shapes) -> Mapping[str, np.ndarray]:
         """Arrays by path, of these variables' shapes and types.
@@ -53,6 +55,11 @@ class Pretrained:
         if FilePath(self.path).is_dir():
             return self._of_run(wanted)
         return self._of_file(objective, variables, wanted)
+
+    def origin(self) -> FilePath | None:
+        """The run's folder; None for a file, and where its tokenizers may be others."""
+        path = FilePath(self.path)
+        return None if self.allow_other_tokenizer or not path.is_dir() else path
 
     def _wanted(self, variables: Shapes) -> Shapes:
         take, leave = (
