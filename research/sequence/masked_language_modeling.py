@@ -23,8 +23,8 @@ from research.engine.objective import (
     example_keys,
 )
 from research.errors import UserError
+from research.sequence.sequence_batch import CHECKED_TOKENS, check_ids
 
-CHECKED_TOKENS = 10_000_000  # the first ones: a corpus may be too large to read through
 NUM_SHOWN = 8
 BLANK = "[MASK]"  # in a prompt
 
@@ -91,14 +91,13 @@ class MaskedLanguageModeling:
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a token is none of the tokenizer's."""
-        if "tokens" not in arrays:
-            return
-        high = int(np.ravel(arrays["tokens"])[:CHECKED_TOKENS].max(initial=0))
-        if high >= self.tokenizer.vocab_size:
-            raise UserError(
-                f"there is a token {high}, but objective.tokenizer has "
-                f"{self.tokenizer.vocab_size} tokens"
-            )
+        size = self.tokenizer.vocab_size
+        check_ids(
+            arrays.get("tokens", ()),
+            size,
+            f"there is a token {{}}, but objective.tokenizer has {size} tokens",
+            at_most=CHECKED_TOKENS,
+        )
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

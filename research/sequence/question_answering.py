@@ -16,6 +16,7 @@ from research.engine.display import Displays, Text
 from research.engine.metrics import Mean, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
+from research.sequence.sequence_batch import check_tokens
 
 NUM_SHOWN = 16
 
@@ -68,13 +69,7 @@ class QuestionAnswering:
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a token is none of the model's vocabulary."""
-        vocab_size = getattr(self.model, "vocab_size", None)
-        high = int(np.max(arrays["tokens"], initial=0)) if "tokens" in arrays else 0
-        if vocab_size is not None and high >= vocab_size:
-            raise UserError(
-                f"there is a token {high}, but the model has objective.model.vocab_size = "
-                f"{vocab_size}"
-            )
+        check_tokens(arrays, self.model, at_most=None)
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

@@ -75,13 +75,38 @@ def _token_types(batch: Batch) -> dict[str, Any]:
     return {name: batch[name] for name in ("token_types",) if name in batch}
 
 
-def check_tokens(arrays: Mapping[str, Any], model: nn.Module) -> None:
-    """Raises UserError where a token is none of the model's vocabulary."""
+def check_tokens(
+    arrays: Mapping[str, Any], model: nn.Module, at_most: int | None = CHECKED_TOKENS
+) -> None:
+    """Raises UserError where a token, of the first `at_most`, is none of the model's vocabulary."""
     vocab_size = getattr(model, "vocab_size", None)
-    if "tokens" not in arrays or vocab_size is None:
-        return
-    high = int(np.ravel(arrays["tokens"])[:CHECKED_TOKENS].max(initial=0))
-    if high >= vocab_size:
-        raise UserError(
-            f"there is a token {high}, but the model has objective.model.vocab_size = {vocab_size}"
+    if "tokens" in arrays and vocab_size is not None:
+        check_ids(
+            arrays["tokens"],
+            vocab_size,
+            f"there is a token {{}}, but the model has objective.model.vocab_size = {vocab_size}",
+            at_most=at_most,
         )
+
+
+def check_ids(
+    ids: Any,
+    size: int,
+    complaint: str,
+    *,
+    lowest: int = 0,
+    row: str = "example",
+    at_most: int | None = None,
+) -> None:
+    """Raises UserError where one of these ids is not in [lowest, size).
+
+    The `complaint` has a pair of braces for the first one; its place follows, in which `row` and
+    position of a matrix of ids. Only the first `at_most` are looked at.
+    """
+    flat = np.ravel(ids)[:at_most]
+    if not flat.size or (flat.min() >= lowest and flat.max() < size):
+        return
+    first = np.flatnonzero((flat < lowest) | (flat >= size))[0]
+    *rows, position = np.unravel_index(first, np.shape(ids))
+    place = f"position {position}" + "".join(f" of {row} {number}" for number in rows[:1])
+    raise UserError(f"{complaint.format(flat[first])}; the first such one is at {place}")

@@ -13,7 +13,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from research.engine.display import Displays, Heatmap, Heatmaps
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
+from research.errors import UserError
 from research.sequence.gradient_by_time import gradient_by_time
+from research.sequence.sequence_batch import check_ids
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,24 @@ class SequenceLabeling:
     model: nn.Module
     background: int | None = None
 
+    def __post_init__(self) -> None:
+        num_classes = self._num_classes
+        if None not in (num_classes, self.background) and not 0 <= self.background < num_classes:
+            raise UserError(
+                f"objective.background = {self.background}: must be a class, and the model has "
+                f"{num_classes}, from 0 on"
+            )
+
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables."""
         return self.model.init(rng, batch["inputs"], train=False)
+
+    def check_data(self, arrays: Mapping[str, Any]) -> None:
+        """Raises UserError where a target is none of the model's classes."""
+        size = self._num_classes
+        if "targets" in arrays and size is not None:
+            complaint = f"there is a target {{}}, but objective.model has {size} classes"
+            check_ids(arrays["targets"], size, complaint)
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
@@ -91,6 +108,11 @@ class SequenceLabeling:
                 last_losses, {"initial": initial, "trained": params}, inputs
             ),
         }
+
+    @property
+    def _num_classes(self) -> int | None:
+        """How many logits of a step the model has; None where it does not tell."""
+        return getattr(self.model, "out_features", getattr(self.model, "num_classes", None))
 
     def _accuracy(
         self,

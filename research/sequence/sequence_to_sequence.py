@@ -16,6 +16,7 @@ from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.sequence.attention_maps import attention_maps, draw_attention
+from research.sequence.sequence_batch import check_ids
 from research.sequence.translation import translate
 from research.sequence.translator import Translator
 
@@ -72,11 +73,11 @@ class SequenceToSequence:
         for side, size in zip(("source", "target"), self._vocab_sizes(), strict=True):
             if side not in arrays:
                 continue
-            high = int(np.max(arrays[side], initial=0))
-            if high >= size:
-                raise UserError(
-                    f"there is a token {high} in a {side}, but the model has {size} tokens for it"
-                )
+            check_ids(
+                arrays[side],
+                size,
+                f"there is a token {{}} in a {side}, but the model has {size} tokens for it",
+            )
             length = arrays[side].shape[1] - (side == "target")
             if self._block_size is not None and length > self._block_size:
                 raise UserError(

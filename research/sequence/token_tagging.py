@@ -16,6 +16,7 @@ from research.engine.metrics import Mean, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.nn.crf import CRF
+from research.sequence.sequence_batch import check_ids
 from research.sequence.spans import are_of_spans, bracketed, count_spans, spans_of
 
 NUM_SHOWN = 16
@@ -56,14 +57,16 @@ class TokenTagging:
 
     def check_data(self, arrays: Mapping[str, Any]) -> None:
         """Raises UserError where a token, character or tag is none of the model's."""
-        for name, setting, size in (
-            ("tokens", "model.vocab_size", getattr(self.model, "vocab_size", None)),
-            ("spellings", "model.num_characters", getattr(self.model, "num_characters", None)),
-            ("tags", "tags, their number,", len(self.tags)),
+        vocab_size = getattr(self.model, "vocab_size", None)
+        num_characters = getattr(self.model, "num_characters", None)
+        for name, row, setting, lowest, size in (
+            ("tokens", "example", "model.vocab_size", 0, vocab_size),
+            ("spellings", "word", "model.num_characters", 0, num_characters),
+            ("tags", "example", "tags, their number,", -1, len(self.tags)),
         ):
-            high = int(np.max(arrays[name], initial=0)) if name in arrays else 0
-            if size is not None and high >= size:
-                raise UserError(f"in {name} there is {high}, but objective.{setting} = {size}")
+            if name in arrays and size is not None:
+                complaint = f"in {name} there is {{}}, but objective.{setting} = {size}"
+                check_ids(arrays[name], size, complaint, lowest=lowest, row=row)
 
     def loss(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray

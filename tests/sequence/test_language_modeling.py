@@ -413,6 +413,8 @@ def test_refuses_data_that_does_not_fit_the_model(batch):
     OBJECTIVE.check_data({"tokens": np.arange(12)})
     with pytest.raises(UserError, match=r"a token 12, but .*vocab_size = 12"):
         OBJECTIVE.check_data({"tokens": np.arange(13)})
+    with pytest.raises(UserError, match=r"a token -1, but .*; the first such one is at position 2"):
+        OBJECTIVE.check_data({"tokens": np.array([3, 4, -1, 12])})
 
 
 def test_shows_a_sample(params, batch):

@@ -196,6 +196,8 @@ def test_what_cannot_be(rows):
         init(mask_rate=1.0)
     with pytest.raises(UserError, match=r"a token 13, but objective.tokenizer has 13 tokens"):
         OBJECTIVE.check_data({"tokens": np.asarray([3, 13])})
+    with pytest.raises(UserError, match=r"a token -1, .* the first such one is at position 1$"):
+        OBJECTIVE.check_data({"tokens": np.asarray([3, -1, 13])})
     OBJECTIVE.check_data({"tokens": np.asarray([3, 12])})
     params = random_variables(OBJECTIVE.init, rows)["params"]
     for prompt, complaint in (

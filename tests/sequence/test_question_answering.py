@@ -180,5 +180,7 @@ def test_what_cannot_be(source, batch):
         short.init(jax.random.key(0), batch)
     with pytest.raises(UserError, match=r"a token 90, but .*vocab_size = 90"):
         OBJECTIVE.check_data({"tokens": np.asarray([90])})
+    with pytest.raises(UserError, match=r"a token -1, .* at position 2 of example 0"):
+        OBJECTIVE.check_data({"tokens": np.asarray([[0, 1, -1], [90, 2, 3]])})
     with pytest.raises(UserError, match=r"measures sequence.QuestionAnswering, not Sequence"):
         AnswerReport(source).check(SequenceToSequence(T5(9)), {}, "")

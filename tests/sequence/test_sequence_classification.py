@@ -170,6 +170,8 @@ def test_refuses_data_that_does_not_fit_the_model():
         objective.check_data({"tokens": np.arange(10), "label": np.array([0, 2])})
         with pytest.raises(UserError, match=r"a token 10, but .*vocab_size = 10"):
             objective.check_data({"tokens": np.arange(11)})
+        with pytest.raises(UserError, match=r"a token -2, but .*; the first .* 1 of example 3$"):
+            objective.check_data({"tokens": np.asarray([[1, 2]] * 3 + [[0, -2], [-3, 0]])})
     with pytest.raises(UserError, match=r"from -1 to 2.*num_classes = 3.*example 1"):
         CLASSIFICATION.check_data({"label": np.array([0, -1, 2])})
     with pytest.raises(UserError, match="the label of example 1 is NaN"):

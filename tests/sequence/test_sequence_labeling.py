@@ -1,5 +1,7 @@
 """The objective of a class for every step."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import optax
 import pytest
 
 from research.engine.metrics import compute
-from research.engine.objective import HasShow, Objective
+from research.engine.objective import HasCheckData, HasShow, Objective
+from research.errors import UserError
 from research.sequence import RecurrentNetwork, SequenceLabeling
 from tests.random_variables import random_variables
 
@@ -42,6 +45,17 @@ def test_every_step_counts_in_the_loss_and_all_but_the_background_in_the_accurac
         {"loss": float(loss), "accuracy": right[counted].mean()}, rel=1e-5
     )
     assert compute(aux.metrics)["accuracy"] == pytest.approx(evaluated["accuracy"])
+
+
+def test_refuses_what_is_no_class_of_the_model():
+    assert isinstance(OBJECTIVE, HasCheckData)
+    OBJECTIVE.check_data({"targets": np.asarray([[0, 3]])})
+    for wrong in (-1, 4):
+        told = f"a target {wrong}, but objective.model has 4 classes; .* position 1 of example 2"
+        with pytest.raises(UserError, match=told):
+            OBJECTIVE.check_data({"targets": np.asarray([[0, 3], [0, 0], [0, wrong]])})
+        with pytest.raises(UserError, match=f"objective.background = {wrong}: must be a class"):
+            dataclasses.replace(OBJECTIVE, background=wrong)
 
 
 def test_padding_does_not_count(params, batch):

@@ -158,6 +158,8 @@ def test_mistakes_are_named(params):
         )
     with pytest.raises(UserError, match="a token 11 in a target, but the model has 11"):
         OBJECTIVE.check_data({"target": np.asarray([11])})
+    with pytest.raises(UserError, match=r"a token -1 in a source, .* at position 0 of example 1"):
+        OBJECTIVE.check_data({"source": np.asarray([[0, 1], [-1, 2]])})
     short = dataclasses.replace(OBJECTIVE, model=MODEL.clone(block_size=5))
     short.check_data(BATCH)
     with pytest.raises(UserError, match=r"block_size = 5: the sources have 6 tokens"):

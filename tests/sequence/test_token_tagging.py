@@ -170,6 +170,15 @@ def test_what_cannot_be(batch):
         PLAIN.check_data({name: np.asarray([[value - 1]])})
         with pytest.raises(UserError, match=complaint):
             PLAIN.check_data({name: np.asarray([[value]])})
+    for name, value, place in (
+        ("tokens", -1, "position 1 of example 2"),
+        ("spellings", -1, "position 1 of word 2"),
+        ("tags", -2, "position 1 of example 2"),
+    ):
+        ids = np.asarray([[0, 0], [0, 0], [0, value]])
+        PLAIN.check_data({name: ids + 1})
+        with pytest.raises(UserError, match=rf"in {name} there is {value}, .* is at {place}$"):
+            PLAIN.check_data({name: ids})
     with pytest.raises(ValueError, match="num_characters=None leaves them out"):
         MODEL.init(jax.random.key(0), batch["tokens"])
     with pytest.raises(UserError, match=r"measures sequence.TokenTagging, not SequenceToSequence"):
