@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.sequence.decoding import write
 from research.sequence.sampling import Sampling
-from research.sequence.sequence_batch import check_tokens
+from research.sequence.sequence_batch import check_segments, check_tokens, packed_documents
 
 SHOWN_TOKENS = 200
 STOPPING_TOKENS = 16  # so many are written before a text is looked through for its end
@@ -66,11 +65,7 @@ class LanguageModeling:
             )
         if self.tokenizer is not None:
             self._check_vocabulary(self.tokenizer)
-        if "segments" in batch and "segments" not in signature(self.model.__call__).parameters:
-            raise UserError(
-                f"objective.model: {type(self.model).__name__} takes no segments, and the data has "
-                "packed documents; set packed=False in its source"
-            )
+        check_segments(batch, self.model)
         if self.streams is None:
             return self.model.init(rng, batch["tokens"][:, :-1], train=False)
         if "continues" not in batch:
@@ -323,13 +318,7 @@ class LanguageModeling:
 
 def _arguments(batch: Batch) -> dict[str, Any]:
     """What a model must know of packed documents; nothing where there are none."""
-    if "segments" not in batch:
-        return {}
-    segments = batch["segments"][:, :-1]
-    places = jnp.arange(segments.shape[1])[None]
-    is_first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
-    starts = lax.cummax(jnp.where(is_first, places, 0), axis=1)
-    return {"segments": segments, "positions": places - starts}
+    return packed_documents(batch["segments"][:, :-1]) if "segments" in batch else {}
 
 
 def _target_mask(batch: Batch) -> Float[Array, "batch length"] | None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from research.data.tokenizers import Tokenizer, pieces_of, special_ids, word_edges
@@ -23,7 +24,12 @@ from research.engine.objective import (
     example_keys,
 )
 from research.errors import UserError
-from research.sequence.sequence_batch import CHECKED_TOKENS, check_ids
+from research.sequence.sequence_batch import (
+    CHECKED_TOKENS,
+    check_ids,
+    check_segments,
+    packed_documents,
+)
 
 NUM_SHOWN = 8
 BLANK = "[MASK]"  # in a prompt
@@ -53,6 +59,8 @@ class MaskedLanguageModeling:
 
     A batch has `tokens` int32 (N, length) and `token_mask` (N, length), 0 for padding; or windows
     of `data.sources.Text`, whose first token is left out: it is the last one of the window before.
+    Where it has `segments`, which number the documents that are packed into a row, attention stays
+    within documents, whose positions begin at 0.
     The model has a `vocab_size`, may have a `block_size`, and `model(tokens, train,
     key_mask=key_mask, masked_positions=positions)` gives the logits there, as of `BERT`.
     """
@@ -71,8 +79,10 @@ class MaskedLanguageModeling:
         """The model's variables.
 
         Raises UserError where the sequences are longer than the model's, the model has no place
-        for all tokens and the mask, or the tokenizer lacks the mask.
+        for all tokens and the mask or takes no segments that there are, or the tokenizer lacks the
+        mask.
         """
+        check_segments(batch, self.model)
         tokens, _ = _texts(batch)
         length = tokens.shape[1]
         if length > getattr(self.model, "block_size", length):
@@ -114,6 +124,7 @@ class MaskedLanguageModeling:
             masked_positions=masked.positions,
             mutable=list(collections),
             rngs={"dropout": dropout_rng},
+            **_documents(batch, tokens),
         )
         metrics = _metrics(logits, masked.targets, masked.chosen)
         total, weight = metrics["loss"].total, metrics["loss"].weight
@@ -125,7 +136,8 @@ class MaskedLanguageModeling:
         """Loss in nats, perplexity and accuracy over hidden tokens, the same ones at each time."""
         tokens, is_text = _texts(batch)
         masked = self.masked(example_keys(rng, batch), tokens, is_text)
-        logits = self._logits(params, collections, masked, is_text)
+        documents = _documents(batch, tokens)
+        logits = self._logits(params, collections, masked, is_text, documents)
         chosen = masked.chosen
         if "mask" in batch:
             chosen = chosen & (batch["mask"] > 0)[:, None]
@@ -187,7 +199,8 @@ class MaskedLanguageModeling:
         few = {name: batch[name][:NUM_SHOWN] for name in batch}
         tokens, is_text = _texts(few)
         masked = self.masked(example_keys(rng, few), tokens, is_text)
-        guesses = np.asarray(self._compiled_guesses(params, collections, masked, is_text))
+        given = masked, is_text, _documents(few, tokens)
+        guesses = np.asarray(self._compiled_guesses(params, collections, *given))
         whole = np.ones(tokens.shape, bool) if is_text is None else np.asarray(is_text)
         pieces = pieces_of(self.tokenizer)
         texts = []
@@ -243,6 +256,7 @@ class MaskedLanguageModeling:
         collections: Collections,
         masked: Masked,
         is_text: Bool[Array, "batch length"] | None,
+        documents: Mapping[str, Array],
     ) -> Float[Array, "batch masked vocab_size"]:
         return jnp.asarray(
             self.model.apply(
@@ -251,6 +265,7 @@ class MaskedLanguageModeling:
                 train=False,
                 key_mask=is_text,
                 masked_positions=masked.positions,
+                **documents,
             )
         )
 
@@ -259,9 +274,13 @@ class MaskedLanguageModeling:
         """The likeliest token at each position that may be hidden, special ones aside."""
 
         def guesses(
-            params: Params, collections: Collections, masked: Masked, is_text: Array | None
+            params: Params,
+            collections: Collections,
+            masked: Masked,
+            is_text: Array | None,
+            documents: Mapping[str, Array] = FrozenDict(),
         ) -> Int[Array, "batch masked"]:
-            logits = self._logits(params, collections, masked, is_text)
+            logits = self._logits(params, collections, masked, is_text, documents)
             return self._ordinary[logits[..., self._ordinary].argmax(-1)]
 
         return jax.jit(guesses)
@@ -297,6 +316,13 @@ def _texts(batch: Batch) -> tuple[Int[Array, "batch length"], Bool[Array, "batch
     if mask is None:
         return tokens[:, 1:], None
     return tokens[:, tokens.shape[1] - mask.shape[1] :], mask > 0
+
+
+def _documents(batch: Batch, tokens: Int[Array, "batch length"]) -> dict[str, Array]:
+    """What the model must know of packed documents; nothing where there are none."""
+    if "segments" not in batch:
+        return {}
+    return packed_documents(batch["segments"][:, -tokens.shape[1] :])
 
 
 def _metrics(

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from research.engine.objective import Batch, Collections, Params, Variables
@@ -73,6 +74,24 @@ def training_outputs_of(
 
 def _token_types(batch: Batch) -> dict[str, Any]:
     return {name: batch[name] for name in ("token_types",) if name in batch}
+
+
+def check_segments(batch: Batch, model: nn.Module) -> None:
+    """Raises UserError where the batch has packed documents and the model takes no segments."""
+    if "segments" in batch and "segments" not in signature(model.__call__).parameters:
+        raise UserError(
+            f"objective.model: {type(model).__name__} takes no segments, and the data has packed "
+            "documents; set packed=False in its source"
+        )
+
+
+def packed_documents(segments: Int[Array, "batch length"]) -> dict[str, Int[Array, "batch length"]]:
+    """What a model must know of documents that are packed into rows: their `segments`, and
+    `positions` that begin at 0 in each."""
+    places = jnp.arange(segments.shape[1])[None]
+    is_first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+    starts = lax.cummax(jnp.where(is_first, places, 0), axis=1)
+    return {"segments": segments, "positions": places - starts}
 
 
 def check_tokens(

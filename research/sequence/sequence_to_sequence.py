@@ -56,8 +56,13 @@ class SequenceToSequence:
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables.
 
-        Raises UserError where a tokenizer has more tokens than the model.
+        Raises UserError where a tokenizer has more tokens than the model, and for packed documents.
         """
+        if "segments" in batch:
+            raise UserError(
+                "objective: SequenceToSequence takes no segments, and the data has packed "
+                "documents; set packed=False in its source"
+            )
         for side, size in zip(("source", "target"), self._vocab_sizes(), strict=True):
             tokenizer = getattr(self, f"{side}_tokenizer")
             if tokenizer is not None and tokenizer.vocab_size > size:

@@ -136,3 +136,10 @@ def test_t5_learns_what_is_missing():
         params, state, loss = step(params, state, jax.random.key(i))
         losses.append(float(loss))
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_packed_documents_are_no_pairs():
+    tokens = np.full((2, 9), FIRST_WORD)
+    pairs = corrupted(tokens, segments=jnp.zeros((2, 9), jnp.int32))
+    with pytest.raises(UserError, match=r"takes no segments.*; set packed=False in its source"):
+        SequenceToSequence(T5(len(TOKENIZER.words))).init(jax.random.key(0), pairs)

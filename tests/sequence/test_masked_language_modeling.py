@@ -1,5 +1,6 @@
 """Masked language modelling: what is hidden and how, what is averaged, and what is filled in."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,13 @@ import pytest
 
 from research.data.tokenizers import Byte, Char, Word
 from research.engine.metrics import compute
-from research.engine.objective import HasCheckData, HasGenerate, HasShow, Objective
+from research.engine.objective import (
+    HasCheckData,
+    HasGenerate,
+    HasShow,
+    Objective,
+    example_keys,
+)
 from research.errors import UserError
 from research.sequence import BERT, MaskedLanguageModeling
 from tests.random_variables import random_variables
@@ -124,6 +131,54 @@ def test_loss_is_the_mean_over_hidden_tokens(rows):
     ]
     assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
     assert float(aux.weight) == len(losses)
+
+
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_packed_documents_are_told_apart(rows, has_mask):
+    quiet = MaskedLanguageModeling(MODEL.clone(dropout_rate=0.0), Char(ALPHABET))
+    segments = jnp.asarray([[0] * 6 + [1] * 14, [4] * 13 + [5] * 7])
+    batch = {name: x[:2] for name, x in rows.items() if has_mask or name != "token_mask"}
+    packed = {**batch, "segments": segments}
+    params = random_variables(quiet.init, packed)["params"]
+    start = 0 if has_mask else 1  # windows are used without their first token
+    is_text = rows["token_mask"][:2] > 0 if has_mask else jnp.ones((2, 19), bool)
+    positions = jnp.asarray([[*range(6), *range(14)], [*range(13), *range(7)]])
+    if not has_mask:
+        positions = jnp.asarray([[*range(5), *range(14)], [*range(12), *range(7)]])
+
+    def expected(keys):
+        found = quiet.masked(keys, batch["tokens"][:, start:], is_text)
+        logits = MODEL.apply(
+            {"params": params},
+            found.inputs,
+            key_mask=is_text,
+            segments=segments[:, start:],
+            positions=positions,
+            masked_positions=found.positions,
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, found.targets)
+        return pytest.approx(float(losses[found.chosen].mean()), rel=1e-5)
+
+    rng = jax.random.key(5)
+    loss, _ = quiet.loss(params, {}, packed, rng)
+    assert float(loss) == expected(jax.random.split(jax.random.split(rng)[0], 2))
+    evaluated = compute(quiet.evaluate(params, {}, packed, rng))["loss"]
+    assert evaluated == expected(example_keys(rng, packed))
+    assert compute(quiet.evaluate(params, {}, batch, rng))["loss"] != pytest.approx(evaluated)
+    shown, mixed = (quiet.show(params, {}, given, rng)["filled"] for given in (packed, batch))
+    assert has_mask or shown != mixed, "of few tokens the likeliest may be the same"
+
+
+def test_packed_documents_need_a_model_that_takes_them(rows):
+    class Model(nn.Module):
+        vocab_size: int = 16
+
+        def __call__(self, tokens, train, *, key_mask=None, masked_positions=None):
+            raise AssertionError
+
+    objective = MaskedLanguageModeling(Model(), Char(ALPHABET))
+    with pytest.raises(UserError, match=r"Model takes no segments.*; set packed=False in its s"):
+        objective.init(jax.random.key(0), {**rows, "segments": rows["tokens"]})
 
 
 def test_windows_are_used_without_their_first_token(rows):
