@@ -24,7 +24,8 @@ class Conformer(AcousticModel, kw_only=True):
     The defaults are the paper's small encoder but for a kernel of 31, which has a middle, not 32,
     and for its positions: attention has rotary ones (Su et al., 2021), as in Li, Xu and Zhang
     (2021), instead of Transformer-XL's relative sines. `conv_norm` "layer" takes the place of
-    batch norm, which wants large batches.
+    batch norm, which wants large batches. For `scan_layers` and `remat` see
+    `nn.transformer.Transformer`.
     """
 
     num_layers: int = 16
@@ -36,6 +37,8 @@ class Conformer(AcousticModel, kw_only=True):
     dropout_rate: float = 0.1
     conv_norm: ConvNorm = "batch"
     attention_implementation: AttentionImplementation = "auto"
+    scan_layers: bool = False
+    remat: bool = False
 
     @property
     def features(self) -> int:
@@ -50,18 +53,34 @@ class Conformer(AcousticModel, kw_only=True):
     ) -> Float[Array, "batch frames features"]:
         """The last block's output."""
         x = Dropout(self.dropout_rate)(x, deterministic=not train)
-        for layer in range(self.num_layers):
-            x = ConformerBlock(
-                self.num_heads,
-                self.mlp_dim,
-                self.kernel_size,
-                self.conv_norm,
-                self.dropout_rate,
-                self.attention_implementation,
-                dtype=self.dtype,
-                param_dtype=self.param_dtype,
-                name=f"block_{layer}",
-            )(x, mask, train)
+        make: Any = partial(
+            ConformerBlock,
+            self.num_heads,
+            self.mlp_dim,
+            self.kernel_size,
+            self.conv_norm,
+            self.dropout_rate,
+            self.attention_implementation,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+
+        def apply(block: ConformerBlock, x: Array) -> Array:
+            return block(x, mask, train)
+
+        if self.remat:  # inside a scan XLA cannot undo the recomputation, so it needs no barrier
+            apply = nn.remat(apply, prevent_cse=not self.scan_layers)
+        if not self.scan_layers:
+            for layer in range(self.num_layers):
+                x = apply(make(name=f"block_{layer}"), x)
+            return x
+        scan = nn.scan(
+            lambda block, x: (apply(block, x), None),
+            variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=self.num_layers,
+        )
+        x, _ = scan(make(name="blocks"), x)
         return x
 
 

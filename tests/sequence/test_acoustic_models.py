@@ -1,10 +1,12 @@
 """Models of spectrograms: padding, what is pooled, and what a Conformer's parts do."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.nn.transformer import unscanned
 from research.sequence import AcousticEncoder, Conformer
 from research.sequence.conformer import ConformerConvolution
 from tests.random_variables import random_variables
@@ -98,6 +100,35 @@ def test_dropout_is_in_training_only(model):
 
     assert not np.allclose(train(0), train(1))
     np.testing.assert_array_equal(model.apply(variables, INPUTS), model.apply(variables, INPUTS))
+
+
+@pytest.mark.parametrize(("scan_layers", "remat"), [(True, False), (False, True), (True, True)])
+def test_scan_and_remat_of_a_conformer_change_nothing(scan_layers, remat):
+    other = CONFORMER.clone(num_layers=2, dropout_rate=0.0, scan_layers=scan_layers, remat=remat)
+    variables = random_variables(other.init, INPUTS)
+    layers = {"blocks"} if scan_layers else {"block_0", "block_1"}
+    assert layers < variables["params"].keys()
+    assert variables["batch_stats"].keys() == layers
+    plain, converted = unscanned(other, variables)
+
+    def trained(model, variables):
+        """The gradient, what the model gives, and the statistics after it."""
+
+        def loss(params):
+            given = {**variables, "params": params}
+            outputs, changed = model.apply(
+                given, INPUTS, train=True, mask=MASK, mutable=["batch_stats"]
+            )
+            return (outputs**2).sum(), (outputs, changed)
+
+        grads, aux = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+        return (grads, *aux)
+
+    grads, outputs, changed = trained(other, variables)
+    _, found = unscanned(other, {"params": grads, **changed})
+    grads, expected, changed = trained(plain.clone(remat=False), converted)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(found, {"params": grads, **changed}, rtol=1e-4, atol=1e-4)
 
 
 def test_the_convolution_module_is_as_drawn():
