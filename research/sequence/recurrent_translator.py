@@ -38,6 +38,14 @@ class RecurrentTranslator(Translator):
     dtype: str | None = None
     param_dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        if self.attention == "dot" and self.bidirectional:
+            raise ValueError(
+                'attention="dot" of RecurrentTranslator needs bidirectional=False: read both ways, '
+                'the source has states twice as wide as the decoder\'s; "general" takes them'
+            )
+        super().__post_init__()
+
     def setup(self) -> None:
         if self.attention not in ("additive", "general", "dot"):
             raise ValueError(

@@ -25,6 +25,7 @@ DECODERS = {
     "Llama scanned": Llama(11, 12, **SHAPE, mlp_dim=24, tie_embeddings=True, scan_layers=True),
 }
 RECURRENT = {
+    "tanh": RecurrentLanguageModel(11, 16, cell="rnn", num_layers=1),
     "LSTM": RecurrentLanguageModel(11, 16),
     "GRU": RecurrentLanguageModel(11, 16, cell="gru", tie_embeddings=True),
 }
@@ -171,3 +172,14 @@ def cached(apply, variables, whole, **arguments):
 def test_too_many_tokens_are_refused(model):
     with pytest.raises(ValueError, match="13 tokens do not fit block_size=12"):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 13), int))
+
+
+def test_luongs_dot_product_needs_states_of_one_width():
+    with pytest.raises(
+        ValueError, match=r'attention="dot" .* needs bidirectional=False: .*general'
+    ):
+        RecurrentTranslator(11, 16, attention="dot", bidirectional=True)
+    found = RecurrentTranslator(11, 16, attention="general", bidirectional=True)
+    source, target = TOKENS, TOKENS[:, :4]
+    variables = random_variables(found.init, source, target)
+    assert found.apply(variables, source, target).shape == (2, 4, 11)
