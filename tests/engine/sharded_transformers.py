@@ -16,27 +16,48 @@ from research.data.dataset import Dataset
 from research.engine.metrics import cross_entropy, mean_of
 from research.engine.objective import Aux
 from research.nn.sharding import transformer_rules
+from research.vision import vit
 
 LARGE = 4096
 SIZES = {"vocab_size": 128, "num_layers": 2, "num_heads": 4, "embed_dim": 64}
 BLOCK = {**SIZES, "block_size": 8}
 LANGUAGE_MODELING = {"name": "sequence.LanguageModeling"}
+NO_TOKENS = {"embedding": False, "tied": False}
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, bool]]] = {
-    "GPT": (LANGUAGE_MODELING, {**BLOCK, "scan_layers": True}, {"scan_layers": True}),
-    "Llama": (
+    "sequence.GPT": (LANGUAGE_MODELING, {**BLOCK, "scan_layers": True}, {"scan_layers": True}),
+    "sequence.Llama": (
         LANGUAGE_MODELING,
         {**BLOCK, "mlp_dim": 128, "num_kv_heads": 2},
         {"grouped_queries": True, "tied": False},
     ),
-    "BERT": (
+    "sequence.BERT": (
         {"name": "sharded_transformers.Reconstruct"},
         {**BLOCK, "mlp_dim": 128, "dropout_rate": 0.0},
         {},
     ),
-    "T5": (
+    "sequence.T5": (
         {"name": "sequence.SequenceToSequence"},
         {**SIZES, "head_dim": 16, "mlp_dim": 128, "scan_layers": True, "dropout_rate": 0.0},
         {"scan_layers": True},
+    ),
+    "vision.ViT": (
+        {"name": "sharded_transformers.Fit", "shape": (16, 16, 1)},
+        {"num_classes": 4, "variant": "tiny", "patch_size": 8, "scan_layers": True},
+        {**NO_TOKENS, "scan_layers": True},
+    ),
+    "sequence.Conformer": (
+        {"name": "sharded_transformers.Fit", "shape": (32, 8)},
+        {
+            "num_classes": 4,
+            "stem_channels": 8,
+            "num_layers": 1,
+            "num_heads": 4,
+            "embed_dim": 64,
+            "mlp_dim": 128,
+            "dropout_rate": 0.0,
+            "conv_norm": "layer",
+        },
+        NO_TOKENS,
     ),
 }
 """The objective, the model and what the rules must know of it."""
@@ -45,7 +66,7 @@ MESH = {"mode": "mesh", "data": 2, "fsdp": 2, "tensor": 2}
 
 @dataclass(frozen=True)
 class Tokens:
-    """Random tokens, under the names that the objectives want."""
+    """Random tokens and numbers, under the names that the objectives want."""
 
     size: int = 32
 
@@ -53,7 +74,8 @@ class Tokens:
         generator = np.random.default_rng(0)
         tokens = generator.integers(0, 128, (self.size, 9), np.int32)
         mask = np.ones((self.size, 9), np.float32)
-        arrays = {"tokens": tokens, "source": tokens[:, ::-1], "target": tokens}
+        numbers = generator.normal(size=(self.size, 256)).astype(np.float32)
+        arrays = {"tokens": tokens, "source": tokens[:, ::-1], "target": tokens, "numbers": numbers}
         return Dataset(self.size, {**arrays, "source_mask": mask, "target_mask": mask})
 
 
@@ -76,6 +98,29 @@ class Reconstruct:
         return {"loss": mean_of(cross_entropy(logits, batch["tokens"][:, :8]))}
 
 
+@dataclass(frozen=True)
+class Fit:
+    """The squared error of what is made of numbers in this shape."""
+
+    model: nn.Module
+    shape: tuple[int, ...]
+
+    def init(self, rng: Any, batch: Any) -> Any:
+        return self.model.init(rng, batch["numbers"].reshape(-1, *self.shape))
+
+    def loss(self, params: Any, collections: Any, batch: Any, rng: Any) -> tuple[Any, Aux]:
+        return self._errors(params, batch, train=True).mean(), Aux()
+
+    def evaluate(self, params: Any, collections: Any, batch: Any, rng: Any) -> Mapping[str, Any]:
+        return {"loss": mean_of(self._errors(params, batch, train=False))}
+
+    def _errors(self, params: Any, batch: Any, train: bool) -> Any:
+        numbers = batch["numbers"].reshape(-1, *self.shape)
+        outputs = self.model.apply({"params": params}, numbers, train=train)
+        outputs = outputs.reshape(len(numbers), -1)
+        return (outputs - batch["numbers"][:, : outputs.shape[1]]) ** 2
+
+
 def train(objective: Mapping[str, Any], model: Mapping[str, Any], parallelism: Any) -> Any:
     """The state before and after three steps, and the losses."""
     run = small.ready(
@@ -94,9 +139,10 @@ def train(objective: Mapping[str, Any], model: Mapping[str, Any], parallelism: A
 
 def report(folder: Path) -> None:
     """Writes what it measures to `report.json`."""
+    vit._VARIANTS["tiny"] = (64, 2, 4)
     measured: dict[str, Any] = {"devices": jax.device_count()}
     for name, (objective, settings, flags) in MODELS.items():
-        model = {"name": f"sequence.{name}", **settings}
+        model = {"name": name, **settings}
         _, expected, losses = train(objective, model, {"mode": "jit"})
         rules = [[path, list(axes)] for path, axes in transformer_rules(**flags)]
         places, found, split_losses = train(objective, model, {**MESH, "rules": rules})

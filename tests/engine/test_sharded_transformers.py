@@ -4,13 +4,50 @@ import json
 import re
 from pathlib import Path
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 import sharded_transformers
 
+from research import sequence, vision
+from research.engine.rules import apply_rules, path_of
+from research.nn.sharding import transformer_rules
 from tests import processes
 
-SPLIT_TWICE = r".*(attention/(qkv|query|key_value|out)|mlp/(up|gate|down)|head)/kernel|.*embedding"
+SPLIT_TWICE = (
+    r".*(attention/(qkv|query|key_value|out)|mlp(_before|_after)?/(up|gate|down)|head)/kernel"
+    r"|.*embedding"
+)
+TINY = {"num_layers": 1, "num_heads": 2, "embed_dim": 8, "mlp_dim": 8}
+TOKENS, SERIES, IMAGES = np.zeros((2, 8), np.int32), np.zeros((2, 32, 4)), np.zeros((2, 8, 8, 3))
+NO_TOKENS = {"embedding": False, "tied": False}
+OTHERS: dict[str, tuple[nn.Module, tuple[np.ndarray, ...], dict[str, bool]]] = {
+    "translation": (sequence.TranslationTransformer(16, **TINY), (TOKENS, TOKENS), {}),
+    "translation between two vocabularies": (
+        sequence.TranslationTransformer(16, target_vocab_size=18, **TINY, share_embeddings=False),
+        (TOKENS, TOKENS),
+        {"tied": False},
+    ),
+    "classifier of tokens": (
+        sequence.TransformerClassifier(2, **TINY, vocab_size=16),
+        (TOKENS,),
+        {"tied": False},
+    ),
+    "classifier of vectors": (sequence.TransformerClassifier(2, **TINY), (SERIES,), NO_TOKENS),
+    "BERT classifier": (
+        sequence.BERTClassifier(sequence.BERT(16, 8, **TINY), 2),
+        (TOKENS,),
+        {"tied": False},
+    ),
+    "PatchTST": (sequence.PatchTST(4, **TINY), (SERIES,), NO_TOKENS),
+    "Conformer": (
+        sequence.Conformer(num_classes=4, **TINY, scan_layers=True),
+        (SERIES,),
+        {**NO_TOKENS, "scan_layers": True},
+    ),
+    "ViT": (vision.ViT(variant="tiny", patch_size=4), (IMAGES,), NO_TOKENS),
+}
 BY_DEFAULT = r".*(position|type)_embedding/.*"
 
 
@@ -35,3 +72,18 @@ def test_transformers_on_eight_devices_are_as_on_one(
             if re.fullmatch(SPLIT_TWICE, path) and not re.fullmatch(BY_DEFAULT, path):
                 with subtests.test("over tensor and fsdp", model=name, path=path):
                     assert parts == (1 if "_bias/" in path else 4)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_rules_are_those_of_every_transformer(name: str) -> None:
+    """A rule that matches nothing is refused."""
+    model, inputs, flags = OTHERS[name]
+    params = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+    places = apply_rules(transformer_rules(**flags), params, None, "rules")
+    leaves = jax.tree_util.tree_leaves_with_path(places, is_leaf=lambda x: not isinstance(x, dict))
+    axes = {path_of(path): place for path, place in leaves}
+    for path, shape in jax.tree_util.tree_leaves_with_path(params):
+        place = axes[path_of(path)]
+        if re.fullmatch(SPLIT_TWICE, path_of(path)) and not re.fullmatch(BY_DEFAULT, path_of(path)):
+            assert {"fsdp", "tensor"} <= set(place), path_of(path)
+        assert place is None or len(place) == shape.ndim, path_of(path)
