@@ -256,7 +256,7 @@ class MaskedLanguageModeling:
         collections: Collections,
         masked: Masked,
         is_text: Bool[Array, "batch length"] | None,
-        documents: Mapping[str, Array],
+        documents: Mapping[str, Any],
     ) -> Float[Array, "batch masked vocab_size"]:
         return jnp.asarray(
             self.model.apply(
@@ -278,7 +278,7 @@ class MaskedLanguageModeling:
             collections: Collections,
             masked: Masked,
             is_text: Array | None,
-            documents: Mapping[str, Array] = FrozenDict(),
+            documents: Mapping[str, Any] = FrozenDict(),
         ) -> Int[Array, "batch masked"]:
             logits = self._logits(params, collections, masked, is_text, documents)
             return self._ordinary[logits[..., self._ordinary].argmax(-1)]
@@ -318,7 +318,7 @@ def _texts(batch: Batch) -> tuple[Int[Array, "batch length"], Bool[Array, "batch
     return tokens[:, tokens.shape[1] - mask.shape[1] :], mask > 0
 
 
-def _documents(batch: Batch, tokens: Int[Array, "batch length"]) -> dict[str, Array]:
+def _documents(batch: Batch, tokens: Int[Array, "batch length"]) -> dict[str, Any]:
     """What the model must know of packed documents; nothing where there are none."""
     if "segments" not in batch:
         return {}

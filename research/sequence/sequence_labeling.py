@@ -31,10 +31,12 @@ class SequenceLabeling:
     background: int | None = None
 
     def __post_init__(self) -> None:
-        num_classes = self._num_classes
-        if None not in (num_classes, self.background) and not 0 <= self.background < num_classes:
+        background, num_classes = self.background, self._num_classes
+        if background is None or num_classes is None:
+            return
+        if not 0 <= background < num_classes:
             raise UserError(
-                f"objective.background = {self.background}: must be a class, and the model has "
+                f"objective.background = {background}: must be a class, and the model has "
                 f"{num_classes}, from 0 on"
             )
 
