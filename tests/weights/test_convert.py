@@ -252,3 +252,35 @@ def test_names_that_there_are_not(tmp_path):
     with pytest.raises(UserError, match=r"LeNet: has no names in timm"):
         save(tmp_path / "x.npz", model, numbers(model, (28, 28, 1)), naming="timm")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        BERT.clone(pooler=False),
+        BERT.clone(pooler=False, masked_head=False),
+        BERT.clone(masked_head=False),
+        sequence.BERTTokenClassifier(BERT, num_classes=3),
+        *(
+            sequence.BERTClassifier(BERT, num_classes=3, pooling=pooling)
+            for pooling in ("pooler", "first", "mean")
+        ),
+    ],
+)
+def test_bert_as_published_fits_models_with_other_heads(model, tmp_path):
+    path = tmp_path / "bert.npz"
+    published = BERT.clone(num_classes=2)
+    written = numbers(published)
+    save(path, published, written, naming="huggingface")
+    found = load(path, model, drop_head=True)["params"]
+    assert found.keys() == numbers(model)["params"].keys()
+    taken = found.keys() - {"head"}
+    assert_same({k: found[k] for k in taken}, {k: written["params"][k] for k in taken})
+
+
+def test_a_pooler_that_the_model_has_is_missed(tmp_path):
+    path = tmp_path / "bert.npz"
+    without = BERT.clone(pooler=False)
+    save(path, without, numbers(without), naming="huggingface")
+    with pytest.raises(UserError, match=r"missing +bert.pooler.dense.bias "):
+        load(path, BERT)

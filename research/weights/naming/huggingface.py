@@ -59,11 +59,12 @@ def canonical(name: str) -> str:
 _NORMS = {"gamma": "weight", "beta": "bias"}
 
 BESIDES = (
-    # Masks that old files of GPT-2 hold, positions 0, 1, … of BERT and the heads that only its
-    # pre-training needs, frequencies of Llama.
+    # Masks that old files of GPT-2 hold; positions 0, 1, … of BERT, and its heads and its pooler,
+    # for models without; frequencies of Llama.
     r"transformer\.h\.\d+\.attn\.(masked_)?bias",
     r".*\.position_ids",
     r"cls\..*",
+    r"bert\.pooler\.dense\.(weight|bias)",
     r".*\.rotary_emb\.inv_freq",
 )
 
