@@ -78,7 +78,8 @@ def fit(
     """
     expected = unstacked(like)
     chosen, entries = _choose(model, expected, naming, arrays)
-    arrays = {NAMINGS[chosen].canonical(name): array for name, array in arrays.items()}
+    known = _names(entries)
+    arrays = {NAMINGS[chosen].spelled(name, known): array for name, array in arrays.items()}
     mismatch = Mismatch(path, chosen)
     found: Flat = {}
     used: set[str] = set()
@@ -148,8 +149,8 @@ def _choose(
         raise UserError(f"{kind}: has no names in {naming or ', '.join(NAMINGS)}")
 
     def num_known(name: str) -> int:
-        given = {NAMINGS[name].canonical(array) for array in arrays}
-        return sum(part in given for entry in fitting[name] for part in entry.names)
+        known = _names(fitting[name])
+        return len(known & {NAMINGS[name].spelled(array, known) for array in arrays})
 
     chosen = max(fitting, key=num_known)
     nameless = set(expected) - {entry.path for entry in fitting[chosen]}
@@ -160,6 +161,10 @@ def _choose(
             f"{listed}"
         )
     return chosen, fitting[chosen]
+
+
+def _names(entries: Sequence[Entry]) -> set[str]:
+    return {name for entry in entries for name in entry.names}
 
 
 def _unexpected(

@@ -196,6 +196,34 @@ def test_names_of_older_files_and_arrays_that_are_there_twice(tmp_path):
     assert_same(load(path, BERT), variables)
 
 
+@pytest.mark.parametrize(
+    ("model", "prefix"),
+    [
+        (BERT.clone(masked_head=False), "bert."),
+        (BERT.clone(masked_head=False, pooler=False), "bert."),
+        (LLAMA.clone(tie_embeddings=True), "model."),
+        (vision.ViT(num_classes=None, variant="tiny"), "vit."),
+    ],
+)
+def test_files_of_models_without_heads_have_no_prefix(model, prefix, tmp_path):
+    variables, path = numbers(model), tmp_path / "weights.npz"
+    save(path, model, variables, naming="huggingface")
+    arrays = read_arrays(path)
+    assert all(name.startswith(prefix) for name in arrays)
+    headless = {name.removeprefix(prefix): x for name, x in arrays.items()}
+    headless.setdefault("pooler.dense.bias", np.zeros(6))
+    write_arrays(path, headless)
+    assert_same(load(path, model, image_shape=(64, 64, 3)), variables)
+
+
+def test_old_files_of_t5_hold_a_bias_that_nothing_reads(tmp_path):
+    variables, path = numbers(T5), tmp_path / "t5.npz"
+    save(path, T5, variables, naming="huggingface")
+    unread = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    write_arrays(path, {**read_arrays(path), unread: np.zeros((32, 2))})
+    assert_same(load(path, T5), variables)
+
+
 def test_a_classifier_of_another_size_is_dropped_on_request(tmp_path):
     theirs = vision.ResNet(num_classes=10, depth=18)
     ours = vision.ResNet(num_classes=3, depth=18)

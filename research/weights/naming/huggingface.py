@@ -49,23 +49,25 @@ def entries(model: Any, modules: Modules) -> Entries | None:
 
 
 def canonical(name: str) -> str:
-    """A name as newer files spell it: older ones of GPT-2 lack its prefix, and older ones of BERT
-    call scale and bias of a norm gamma and beta."""
-    if re.match(r"(wte|wpe|h|ln_f)\.", name):
-        name = f"transformer.{name}"
+    """A name as newer files spell it: older ones of BERT call scale and bias of a norm gamma and
+    beta."""
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{_NORMS[m[1]]}", name)
 
 
 _NORMS = {"gamma": "weight", "beta": "bias"}
 
+PREFIXES = ("transformer.", "model.", "bert.", "resnet.", "convnext.", "vit.")
+"""Of GPT-2, Llama, BERT and the models of images."""
+
 BESIDES = (
     # Masks that old files of GPT-2 hold; positions 0, 1, … of BERT, and its heads and its pooler,
-    # for models without; frequencies of Llama.
-    r"transformer\.h\.\d+\.attn\.(masked_)?bias",
+    # for models without; frequencies of Llama; what old files of T5 hold and nothing reads.
+    r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",
     r".*\.position_ids",
     r"cls\..*",
-    r"bert\.pooler\.dense\.(weight|bias)",
+    r"(bert\.)?pooler\.dense\.(weight|bias)",
     r".*\.rotary_emb\.inv_freq",
+    r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
 )
 
 ALIASES = (
