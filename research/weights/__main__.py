@@ -16,6 +16,9 @@ _EXAMPLES = """examples:
       --model.variant=small --model.num_classes=10
   # ours, or a run's newest checkpoint, to theirs
   python -m research.weights convert runs/resnet resnet.safetensors --to torchvision
+  # from a model in several files, by their index
+  python -m research.weights convert llama/model.safetensors.index.json llama.safetensors \\
+      --model sequence.Llama
   # what is in a file
   python -m research.weights show resnet50.safetensors
 

@@ -1,6 +1,7 @@
 """Files of named arrays: safetensors, npz, and PyTorch's own where torch is installed."""
 
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -28,23 +29,33 @@ _DTYPES: Mapping[str, Any] = {
     "F32": np.float32,
     "F64": np.float64,
 }
-_TORCH = (".pth", ".pt", ".bin")
+_TORCH = (".pth", ".pt", ".bin", ".th")
+# Of arrays in several files, as Hugging Face writes large models.
+_INDEX = ".index.json"
 # What training scripts save a state dict under.
 _AROUND = ("state_dict", "model_state_dict", "model")
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file by name. Nothing that is pickled is executed.
+    """All arrays of a file by name, or of all files that an index such as
+    model.safetensors.index.json lists. Nothing that is pickled is executed, and what is in
+    .safetensors is read from the disk when it is used.
 
     Raises:
-      UserError: a file that is not there, of another kind, or damaged.
+      UserError: a file that is not there, of another kind, or damaged, and an index some of whose
+        files or arrays are not there.
     """
-    suffix = path.suffix.lower()
+    suffix = _INDEX if path.name.lower().endswith(_INDEX) else path.suffix.lower()
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; name the file in it, or its {_INDEX}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    if suffix not in (".safetensors", ".npz", *_TORCH):
-        raise UserError(f"{path}: weights are in .safetensors, .npz, {', '.join(_TORCH)}")
+    if suffix not in (".safetensors", ".npz", *_TORCH, _INDEX):
+        listed = ", ".join((*_TORCH, _INDEX))
+        raise UserError(f"{path}: weights are in .safetensors, .npz, {listed}")
     try:
+        if suffix == _INDEX:
+            return _read_index(path)
         if suffix == ".safetensors":
             return _read_safetensors(path)
         if suffix == ".npz":
@@ -86,13 +97,40 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomically(path, data)
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def _read_index(path: Path) -> dict[str, np.ndarray]:
+    content: Any = json.loads(path.read_text())
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(x, str) for x in places.values()):
+        raise ValueError("has no weight_map, which says in which file each array is")
+    files = sorted(set(places.values()))
+    absent = [file for file in files if not (path.parent / file).is_file()]
+    if absent:
+        listed = ", ".join(absent)
+        raise UserError(f"{path}: {len(absent)} of its {len(files)} files not beside it: {listed}")
     arrays = {}
-    for name, tensor in safetensors.deserialize(path.read_bytes()):
+    for file in files:
+        found = read_arrays(path.parent / file)
+        for name in (name for name, place in places.items() if place == file):
+            if name not in found:
+                raise UserError(
+                    f"{path.parent / file}: has no {name}, which {path.name} says is there"
+                )
+            arrays[name] = found[name]
+    return arrays
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    with safetensors.safe_open(path, "numpy"):  # refuses what is damaged
+        data = np.asarray(np.memmap(path, np.uint8, "r"))
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:start].tobytes())
+    header.pop("__metadata__", None)
+    arrays = {}
+    for name, tensor in header.items():
         if tensor["dtype"] not in _DTYPES:
             raise ValueError(f"{name} has the unknown type {tensor['dtype']}")
-        flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
-        arrays[name] = flat.reshape(tensor["shape"])
+        begin, end = (start + offset for offset in tensor["data_offsets"])
+        arrays[name] = data[begin:end].view(_DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
     return arrays
 
 
