@@ -139,6 +139,18 @@ def test_batch_statistics_move_only_in_training():
     assert not np.allclose(still, moved)
 
 
+def test_epsilon_is_added_to_every_variance_of_mobilenet_v3():
+    model = vision.MobileNetV3(num_classes=2, size="small", width_factor=0.1)
+    variables = random_variables(model.init, IMAGES)
+    moved = jax.tree_util.tree_map_with_path(
+        lambda path, x: x + 1e-3 - 1e-5 if path[-1].key == "var" else x, variables
+    )
+    published = jax.jit(model.apply)(variables, IMAGES)
+    smaller = jax.jit(model.clone(epsilon=1e-5).apply)(moved, IMAGES)
+    np.testing.assert_allclose(smaller, published, rtol=1e-4)
+    assert not np.allclose(jax.jit(model.apply)(moved, IMAGES), published, rtol=1e-4)
+
+
 def test_blocks_begin_as_the_identity():
     """Goyal et al. 2017: the last norm of every block scales by 0."""
     model = vision.ResNet(depth=18)
