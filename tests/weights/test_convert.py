@@ -216,6 +216,30 @@ def test_files_of_models_without_heads_have_no_prefix(model, prefix, tmp_path):
     assert_same(load(path, model, image_shape=(64, 64, 3)), variables)
 
 
+@pytest.mark.parametrize(
+    ("name", "newer", "older"),
+    [
+        (
+            "DenseNet",
+            ("norm1.", "norm2.", "conv1.", "conv2."),
+            ("norm.1.", "norm.2.", "conv.1.", "conv.2."),
+        ),
+        ("ViT", (".mlp.0.", ".mlp.3."), (".mlp.linear_1.", ".mlp.linear_2.")),
+    ],
+)
+def test_names_of_older_files_of_torchvision(name, newer, older, tmp_path):
+    model, path = MODELS[name], tmp_path / "weights.npz"
+    variables = numbers(model)
+    save(path, model, variables, naming="torchvision")
+    arrays = read_arrays(path)
+    renamed = dict(arrays)
+    for new, old in zip(newer, older, strict=True):
+        renamed = {key.replace(new, old): x for key, x in renamed.items()}
+        assert any(old in key for key in renamed)
+    write_arrays(path, renamed)
+    assert_same(load(path, model, image_shape=(64, 64, 3)), variables)
+
+
 def test_old_files_of_t5_hold_a_bias_that_nothing_reads(tmp_path):
     variables, path = numbers(T5), tmp_path / "t5.npz"
     save(path, T5, variables, naming="huggingface")

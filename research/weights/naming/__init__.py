@@ -34,7 +34,9 @@ def _ours(model: Any, modules: Modules) -> Entries:
 
 
 NAMINGS: Mapping[str, Naming] = {
-    "torchvision": Naming(torchvision.entries, (r"(aux1|aux2|AuxLogits)\..*",)),
+    "torchvision": Naming(
+        torchvision.entries, (r"(aux1|aux2|AuxLogits)\..*",), torchvision.canonical
+    ),
     "timm": Naming(timm.entries),
     "huggingface": Naming(
         huggingface.entries,

@@ -1,5 +1,6 @@
 """The names of torchvision's models, and of akamaster's residual networks for CIFAR."""
 
+import re
 from itertools import count
 from typing import Any
 
@@ -59,6 +60,14 @@ def entries(model: Any, modules: Modules) -> Entries | None:
         case ViT():
             return _vit(model, modules)
     return None
+
+
+def canonical(name: str) -> str:
+    """A name as newer files spell it: the published ones of DenseNet have a dot before the number
+    of a layer's norms and convolutions, and older ones of ViT call its dense layers linear_1 and
+    linear_2."""
+    name = re.sub(r"(denselayer\d+\.(norm|conv))\.([12])\.", r"\1\3.", name)
+    return re.sub(r"\.mlp\.linear_([12])\.", lambda m: f".mlp.{3 * int(m[1]) - 3}.", name)
 
 
 def _alexnet() -> Entries:
