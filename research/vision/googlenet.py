@@ -36,6 +36,10 @@ class GoogLeNet(nn.Module):
 
     `auxiliary` adds the two classifiers halfway of the paper's section 5, which `with_auxiliary`
     also returns; each counts 0.3 in training.
+
+    torchvision's weights take pixels in [-1, 1]: `data.augment.Normalize` with mean and std 0.5 of
+    those in [0, 1], not ImageNet's, from which torchvision's own model turns them into these
+    (`transform_input`).
     """
 
     num_classes: int | None = 1000

@@ -89,6 +89,10 @@ class InceptionV3(nn.Module):
     Its blocks are called as in the published weights, `mixed_5b` to `mixed_7c`. `auxiliary` adds
     the classifier behind `mixed_6e`, which `with_auxiliary` also returns; it counts 0.4 in training
     (0.3 in Szegedy et al.'s own).
+
+    torchvision's weights take pixels in [-1, 1]: `data.augment.Normalize` with mean and std 0.5 of
+    those in [0, 1], not ImageNet's, from which torchvision's own model turns them into these
+    (`transform_input`).
     """
 
     num_classes: int | None = 1000

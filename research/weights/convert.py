@@ -40,7 +40,8 @@ def load(
     Without `naming`, the one most of whose names the file has. `image_shape` is (height, width,
     channels) of the images to come, by default those of the published weights. With
     `resize_positions`, learned positions of another grid are interpolated; with `drop_head`, a
-    classifier that does not fit is initialised by the seed instead.
+    classifier that does not fit is initialised by the seed instead. How its images are normalised
+    no file says: as those of the published model.
 
     Raises:
       UserError: for a file that cannot be read, and where file and model do not fit, with every
