@@ -18,6 +18,8 @@ def resize_positions(
 
     Raises UserError where either is no square grid with at most one position before it.
     """
+    if len(positions) == length:
+        return positions
     old_side, new_side = _side(len(positions)), _side(length)
     tokens = len(positions) - old_side**2
     if tokens != length - new_side**2:

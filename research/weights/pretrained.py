@@ -15,7 +15,8 @@ from research.errors import UserError
 from research.weights.convert import fit, flatten
 from research.weights.entries import Path
 from research.weights.files import read_arrays
-from research.weights.stacking import Flat
+from research.weights.positions import resize_positions as resized
+from research.weights.stacking import Flat, stacked, unstacked
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -29,10 +30,11 @@ class Pretrained:
     is taken, and must be there; all else starts as without.
 
     Of a run, `rename` turns its paths into this one's: each pair is a regular expression over a
-    whole path and what replaces it, such as ("params/backbone/(.*)", "params/\\\\1"). Of a file,
-    `naming` says whose names it has; without, that is found out. `resize_positions` interpolates
-    learned positions of another grid of patches. The tokenizers must be those of the run, but with
-    `allow_other_tokenizer`: for runs that take nothing that depends on tokens.
+    whole path and what replaces it, such as ("params/backbone/(.*)", "params/\\\\1"); layers may be
+    scanned in one of the two only. Its tokenizers must be this run's, but with
+    `allow_other_tokenizer`: for runs that take nothing that depends on tokens. Of a file, `naming`
+    says whose names it has; without, that is found out. `resize_positions` interpolates learned
+    positions of another grid of patches.
     """
 
     path: str
@@ -84,24 +86,37 @@ class Pretrained:
         from research.engine.restore import load_run
 
         run = load_run(self.path, self.step)
-        arrays = {"/".join(path): x for path, x in flatten(run.variables).items()}
+        named = {"/".join(path): x for path, x in flatten(run.variables).items()}
         patterns = compile_patterns((old for old, _ in self.rename), "init_from.rename")
         for pattern, (_, new) in zip(patterns, self.rename, strict=True):
-            arrays = {_renamed(pattern, new, path): x for path, x in arrays.items()}
+            named = {_renamed(pattern, new, path): x for path, x in named.items()}
+        theirs, like = _by_path(named), _like(wanted)
+        # Layers may be scanned there and side by side here, or the other way round.
+        same = {path: x for path, x in like.items() if path in theirs}
+        other = {path: x for path, x in like.items() if path not in theirs}
+        expected, arrays = same | unstacked(other), unstacked(theirs) | theirs
+        if self.resize_positions:
+            arrays |= {
+                path: resized(arrays[path], len(x))
+                for path, x in expected.items()
+                if path[-1] == "positions" and path in arrays
+            }
         wrong = [
-            f"  {path} {shape.shape}: "
+            f"  {'/'.join(path)} {x.shape}: "
             + (f"{arrays[path].shape} in the run" if path in arrays else "not in the run")
-            for path, shape in wanted.items()
-            if path not in arrays or arrays[path].shape != shape.shape
+            for path, x in expected.items()
+            if path not in arrays or arrays[path].shape != x.shape
         ]
         if wrong:
             raise UserError(
                 f"init_from: {self.path} does not have what is to be taken\n"
                 + "\n".join(wrong)
-                + "\nName it in init_from.leave, or give the run's paths other names by "
-                "init_from.rename."
+                + "\nName it in init_from.leave, give the run's paths other names by "
+                "init_from.rename or, for positions of another grid, set "
+                "init_from.resize_positions."
             )
-        return {path: arrays[path].astype(shape.dtype) for path, shape in wanted.items()}
+        taken = {path: arrays[path] for path in same} | stacked(arrays, other)
+        return {"/".join(path): taken[path].astype(x.dtype) for path, x in like.items()}
 
     def _of_file(
         self, objective: Objective, variables: Shapes, wanted: Shapes
@@ -112,11 +127,13 @@ class Pretrained:
                 f"init_from: {type(objective).__name__} has no single model whose published names "
                 "are known; convert the file to a run's, or start from a run's folder"
             )
-        like: Flat = {
-            tuple(path.split("/")): np.broadcast_to(np.zeros((), x.dtype), x.shape)
-            for path, x in variables.items()
-            if path in wanted or path.startswith(("params/", "batch_stats/"))
-        }
+        like = _like(
+            {
+                path: x
+                for path, x in variables.items()
+                if path in wanted or path.startswith(("params/", "batch_stats/"))
+            }
+        )
         left: set[Path] = {path for path in like if "/".join(path) not in wanted}
         path = FilePath(self.path)
         found = fit(
@@ -129,6 +146,18 @@ class Pretrained:
             resize_positions=self.resize_positions,
         )
         return {"/".join(path): array for path, array in found.items()}
+
+
+def _by_path[Value](values: Mapping[str, Value]) -> dict[Path, Value]:
+    return {tuple(path.split("/")): value for path, value in values.items()}
+
+
+def _like(shapes: Shapes) -> Flat:
+    """Arrays of these shapes and types, which take no memory."""
+    return {
+        path: np.broadcast_to(np.zeros((), x.dtype), x.shape)
+        for path, x in _by_path(shapes).items()
+    }
 
 
 def _renamed(pattern: re.Pattern[str], new: str, path: str) -> str:

@@ -3,14 +3,18 @@
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from research import preview, train, vision
 from research.engine.checkpoint import list_steps
 from research.engine.restore import load_run
 from research.errors import UserError
-from research.weights import save
+from research.vision.classification import Classification
+from research.weights import Pretrained, save
 from research.weights.convert import flatten
-from tests.shared import trained
+from research.weights.positions import resize_positions
+from research.weights.stacking import unstacked
+from tests.shared import small_data, trained
 from tests.shrink import arguments
 from tests.weights.test_convert import numbers
 
@@ -141,6 +145,64 @@ def test_no_such_file_and_no_such_run(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no run here"):
         train.run(start(tmp_path / "empty", tmp_path / "run", tmp_path))
+
+
+def shapes_of(model, *inputs):
+    """Of a model's variables, by path."""
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs))
+    leaves = traverse_util.flatten_dict(variables, sep="/")
+    return {path: jax.ShapeDtypeStruct(x.shape, x.dtype) for path, x in leaves.items()}
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+def test_layers_may_be_scanned_in_one_of_two_runs(scanned, shared_dir, tmp_path):
+    settings = {
+        "objective__model__num_layers": 2,
+        "objective__model__scan_layers": scanned,
+        "optimizer__schedule__warmup": "0 steps",
+        "duration": "0 steps",
+    }
+    config = "sequence/gpt_shakespeare.py"
+    assert train.run(arguments(config, tmp_path, small_data(shared_dir), **settings)) == 0
+    objective = load_run(tmp_path).objective
+    other = objective.model.clone(scan_layers=not scanned)
+    shapes = shapes_of(other, np.zeros((1, 2), np.int32))
+    found = Pretrained(str(tmp_path))(objective, shapes)
+    assert {path: x.shape for path, x in found.items()} == {k: x.shape for k, x in shapes.items()}
+    ours = unstacked({tuple(path.split("/")): x for path, x in found.items()})
+    theirs = unstacked(variables_of(tmp_path))
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
+
+    deeper = shapes_of(other.clone(num_layers=3), np.zeros((1, 2), np.int32))
+    with pytest.raises(UserError, match=r"transformer/block_2/.*: not in the run"):
+        Pretrained(str(tmp_path))(objective, deeper)
+
+
+def test_positions_of_a_run_are_resized_on_request(tmp_path):
+    plain = {"name": "vision.ViT", "variant": "tiny", "patch_size": 4, "scan_layers": True}
+    given = arguments(CONFIG, tmp_path, tmp_path, duration="0 steps", objective__model=plain)
+    given = [flag for flag in given if not flag.startswith("--config.objective.model.")]
+    assert train.run(given) == 0
+    run = load_run(tmp_path)
+    shapes = shapes_of(run.objective.model, np.zeros((1, 16, 16, 1)))
+    with pytest.raises(UserError, match=r"positions \(17, 192\): \(5, 192\) in the run"):
+        Pretrained(str(tmp_path))(run.objective, shapes)
+    found = Pretrained(str(tmp_path), resize_positions=True)(run.objective, shapes)
+    theirs = run.variables["params"]["positions"]
+    np.testing.assert_array_equal(found["params/positions"], resize_positions(theirs, 17))
+
+
+def test_positions_of_a_file_are_resized_on_request(tmp_path):
+    model = vision.ViT(num_classes=3, variant="tiny", patch_size=4)
+    written, path = numbers(model, (8, 8, 3)), tmp_path / "vit.safetensors"
+    save(path, model, written, naming="timm")
+    shapes = shapes_of(model, np.zeros((1, 16, 16, 3)))
+    with pytest.raises(UserError, match=r"shape +pos_embed 1×5×192 +params/positions 17×192"):
+        Pretrained(str(path))(Classification(model), shapes)
+    found = Pretrained(str(path), resize_positions=True)(Classification(model), shapes)
+    theirs = written["params"]["positions"]
+    np.testing.assert_array_equal(found["params/positions"], resize_positions(theirs, 17))
 
 
 def test_every_trial_starts_from_them(source, tmp_path):
