@@ -117,12 +117,14 @@ def save(
     path: str | FilePath, model: nn.Module, variables: Variables, *, naming: str = "torchvision"
 ) -> None:
     """Writes variables to a .safetensors or .npz file in published names; what `load` reads back
-    bit for bit.
+    bit for bit. What other models have in collections of their own, such as the teacher of a
+    distillation, is left out.
 
     Raises:
       UserError: for a model that has no such names, and where the file cannot be written.
     """
-    flat = unstacked(flatten(jax.device_get(variables)))
+    own = {path: x for path, x in flatten(jax.device_get(variables)).items() if is_own(path)}
+    flat = unstacked(own)
     _, entries = _choose(model, flat, naming, {})
     arrays: dict[str, np.ndarray] = {}
     for entry in entries:
@@ -216,6 +218,11 @@ def _initial(model: nn.Module, inputs: Inputs, seed: int) -> Variables:
     if getattr(model, "auxiliary", False):
         method = getattr(type(model), "with_auxiliary")  # noqa: B009
     return model.init(jax.random.key(seed), *zeros, method=method)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a variable is the model's, and not of one that a collection holds with its params."""
+    return path[1] != "params"
 
 
 def flatten(variables: Variables) -> Flat:

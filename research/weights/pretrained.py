@@ -12,7 +12,7 @@ import numpy as np
 from research.engine.objective import Objective
 from research.engine.rules import compile_patterns
 from research.errors import UserError
-from research.weights.convert import fit, flatten
+from research.weights.convert import fit, flatten, is_own
 from research.weights.entries import Path
 from research.weights.files import read_arrays
 from research.weights.positions import resize_positions as resized
@@ -134,6 +134,7 @@ class Pretrained:
                 if path in wanted or path.startswith(("params/", "batch_stats/"))
             }
         )
+        like = {path: x for path, x in like.items() if is_own(path)}
         left: set[Path] = {path for path in like if "/".join(path) not in wanted}
         path = FilePath(self.path)
         found = fit(

@@ -12,11 +12,12 @@ from research.errors import UserError
 from research.vision.classification import Classification
 from research.weights import Pretrained, save
 from research.weights.convert import flatten
+from research.weights.files import read_arrays
 from research.weights.positions import resize_positions
 from research.weights.stacking import unstacked
 from tests.shared import small_data, trained
 from tests.shrink import arguments
-from tests.weights.test_convert import numbers
+from tests.weights.test_convert import assert_same, numbers
 
 CONFIG = "vision/lenet_digits.py"
 
@@ -203,6 +204,19 @@ def test_positions_of_a_file_are_resized_on_request(tmp_path):
     found = Pretrained(str(path), resize_positions=True)(Classification(model), shapes)
     theirs = written["params"]["positions"]
     np.testing.assert_array_equal(found["params/positions"], resize_positions(theirs, 17))
+
+
+def test_a_file_is_for_the_student_of_a_distillation(tmp_path):
+    model, path = vision.MLP(num_classes=3, hidden=(2,)), tmp_path / "student.npz"
+    variables = numbers(model, (2, 2, 1))
+    save(path, model, {**variables, "teacher": numbers(model, (2, 2, 1))}, naming="research")
+    assert all(name.startswith("params/") for name in read_arrays(path))
+    shapes = shapes_of(model, np.zeros((1, 2, 2, 1)))
+    teacher = {f"teacher/{name}": x for name, x in shapes.items()}
+    objective = vision.Distillation(model, teacher="runs/teacher")
+    found = Pretrained(str(path))(objective, shapes | teacher)
+    assert found.keys() == shapes.keys()
+    assert_same(traverse_util.unflatten_dict(found, sep="/"), variables)
 
 
 def test_every_trial_starts_from_them(source, tmp_path):
