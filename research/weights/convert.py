@@ -17,7 +17,7 @@ from research.suggestion import did_you_mean
 from research.weights.entries import Entry, Modules, Path
 from research.weights.files import read_arrays, write_arrays
 from research.weights.inputs import Inputs, model_inputs
-from research.weights.mismatch import Mismatch
+from research.weights.mismatch import LOADING, STARTING, Mismatch
 from research.weights.naming import NAMINGS
 from research.weights.positions import resize_positions as resized
 from research.weights.stacking import Flat, stacked, unstacked
@@ -81,7 +81,7 @@ def fit(
     chosen, entries = _choose(model, expected, naming, arrays)
     known = _names(entries)
     arrays = {NAMINGS[chosen].spelled(name, known): array for name, array in arrays.items()}
-    mismatch = Mismatch(path, chosen)
+    mismatch = Mismatch(path, chosen, LOADING if keep else STARTING)
     found: Flat = {}
     used: set[str] = set()
     free = set(unstacked({name: like[name] for name in left}))
@@ -105,10 +105,7 @@ def fit(
             mismatch.misshapen(entry, shapes, None if ours is None else ours.shape, target.shape)
     for name in _unexpected(model, arrays, used, chosen, expected):
         mismatch.unexpected(name, arrays[name].shape)
-    mismatch.raise_if_any(
-        "Nothing was read. Other settings of the model, another naming or image_shape or, for a "
-        "classifier or positions of another size, drop_head or resize_positions may fit."
-    )
+    mismatch.raise_if_any()
     whole = {name: like[name] for name in like if set(unstacked({name: like[name]})) <= set(found)}
     return stacked(found, whole)
 

@@ -10,12 +10,36 @@ from research.weights.entries import Entry, Path
 Shape = tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Remedies:
+    """What to do where a file does not fit: with anything, and with images of other than {0}
+    channels, which the kernel at {1} takes."""
+
+    any: str
+    channels: str
+
+
+LOADING = Remedies(
+    "Nothing was read. Other settings of the model, another naming or image_shape or, for a "
+    "classifier or positions of another size, drop_head or resize_positions may fit.",
+    "give an image_shape of {0} channel(s).",
+)
+STARTING = Remedies(
+    "Nothing was read. Other settings of the model, another init_from.naming, init_from.leave for "
+    "what is to start as without or, for positions of another size, init_from.resize_positions may "
+    "fit.",
+    'take images of {0}, or, in init_from, leave = ("{1}",).',
+)
+
+
 @dataclass
 class Mismatch:
-    """Collects what is missing, unexpected or of another shape."""
+    """Collects what is missing, unexpected or of another shape; `remedies` is what there is to do
+    about it."""
 
     path: FilePath
     naming: str
+    remedies: Remedies
     rows: list[tuple[str, str, str]] = field(default_factory=list)
     channels: list[str] = field(default_factory=list)
 
@@ -33,20 +57,20 @@ class Mismatch:
         if found is not None and len(found) == 4 and _others(found) == _others(shape):
             self.channels.append(
                 f"Its first convolution is for images of {found[-2]} channel(s), the images here "
-                f"have {shape[-2]}: take images of {found[-2]}, or, in init_from, leave = "
-                f'("{"/".join(entry.path)}",).'
+                f"have {shape[-2]}: "
+                + self.remedies.channels.format(found[-2], "/".join(entry.path))
             )
 
     def unexpected(self, name: str, shape: Shape) -> None:
         """An array of the file that is none of ours."""
         self.rows.append(("unexpected", f"{name} {_shape(shape)}", "-"))
 
-    def raise_if_any(self, hint: str) -> None:
+    def raise_if_any(self) -> None:
         """Raises UserError with all of it."""
         if not self.rows:
             return
-        if len(self.rows) == len(self.channels) == 1:
-            hint = self.channels[0]
+        alone = len(self.rows) == len(self.channels) == 1
+        hint = self.channels[0] if alone else self.remedies.any
         counts = {kind: sum(row[0] == kind for row in self.rows) for kind, *_ in self.rows}
         told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         rows = [("", "in the file", "in the model"), *self.rows]

@@ -297,6 +297,27 @@ def test_positions_are_resized_on_request(tmp_path):
     np.testing.assert_allclose(inner, expected, rtol=1e-5)
 
 
+def test_the_size_of_the_images_of_a_vit_is_found_in_our_own_names(tmp_path):
+    model = vision.ViT(num_classes=3, variant="tiny")
+    path, written = tmp_path / "weights.npz", numbers(model, (96, 96, 3))
+    save(path, model, written, naming="research")
+    assert_same(load(path, model), written)
+
+
+def test_images_of_other_channels_than_those_of_the_file(tmp_path):
+    model = vision.CifarResNet(depth=8, channels=4)
+    path, written = tmp_path / "weights.npz", numbers(model, (32, 32, 1))
+    save(path, model, written)
+    with pytest.raises(UserError) as caught:
+        load(path, model)
+    hint = str(caught.value).splitlines()[-1]
+    assert hint == (
+        "Its first convolution is for images of 1 channel(s), the images here have 3: give an "
+        "image_shape of 1 channel(s)."
+    )
+    assert_same(load(path, model, image_shape=(32, 32, 1)), written)
+
+
 def test_names_that_there_are_not(tmp_path):
     model = vision.LeNet()
     with pytest.raises(UserError, match=r"'torchvison'.*torchvision"):
