@@ -57,7 +57,9 @@ def _image_shape(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> tuple[in
         case InceptionV3():
             size = 299
         case ViT():
-            lengths = [x.shape[1] for name, x in arrays.items() if "pos" in name and x.ndim == 3]
+            # Theirs have an axis of length 1 before.
+            found = [x for name, x in arrays.items() if "pos" in name and x.ndim in (2, 3)]
+            lengths = [x.shape[-2] for x in found]
             if lengths:
                 size = model.patch_size * math.isqrt(lengths[0])
     return size, size, 3
