@@ -68,6 +68,11 @@ def flattened_linear(name: str, rows: int, columns: int, *path: str) -> Entries:
     return _layer(name, path, layout.flattened(rows, columns))
 
 
+def flattened_linear_as_conv(name: str, rows: int, columns: int, *path: str) -> Entries:
+    """The same, which is a convolution as large as the maps there."""
+    return _layer(name, path, layout.flattened_as_conv(rows, columns))
+
+
 def layer_norm(name: str, *path: str) -> Entries:
     """A layer normalisation."""
     yield Entry(("params", *path, "scale"), (f"{name}.weight",))

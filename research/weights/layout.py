@@ -50,6 +50,15 @@ def flattened(rows: int, columns: int) -> Layout:
     return single(to_ours, to_theirs)
 
 
+def flattened_as_conv(rows: int, columns: int) -> Layout:
+    """A dense layer over flattened maps: (out, channels, rows, columns) there; (rows · columns ·
+    channels, out) here."""
+    return single(
+        lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
+        lambda x: x.reshape(rows, columns, -1, x.shape[1]).transpose(3, 2, 0, 1),
+    )
+
+
 def with_axes(before: int = 0, behind: int = 0) -> Layout:
     """Axes of length 1 there that are not here."""
 

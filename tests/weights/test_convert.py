@@ -240,6 +240,22 @@ def test_names_of_older_files_of_torchvision(name, newer, older, tmp_path):
     assert_same(load(path, model, image_shape=(64, 64, 3)), variables)
 
 
+def test_the_dense_layers_of_timms_vgg_are_convolutions(tmp_path):
+    model = vision.VGG(num_classes=3, depth=11, hidden=(8, 5), pooled_size=2)
+    variables, torchvision, timm = numbers(model), tmp_path / "a.npz", tmp_path / "b.npz"
+    save(torchvision, model, variables, naming="torchvision")
+    save(timm, model, variables, naming="timm")
+    theirs, arrays = read_arrays(torchvision), read_arrays(timm)
+    layers = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2"}
+    layers["classifier.6"] = "head.fc"
+    shapes = {"classifier.0.weight": (8, 512, 2, 2), "classifier.3.weight": (5, 8, 1, 1)}
+    for name, array in theirs.items():
+        layer, _, kind = name.rpartition(".")
+        same = arrays.pop(f"{layers.get(layer, layer)}.{kind}")
+        np.testing.assert_array_equal(same, array.reshape(shapes.get(name, array.shape)))
+    assert not arrays
+
+
 def test_old_files_of_t5_hold_a_bias_that_nothing_reads(tmp_path):
     variables, path = numbers(T5), tmp_path / "t5.npz"
     save(path, T5, variables, naming="huggingface")

@@ -37,7 +37,7 @@ NAMINGS: Mapping[str, Naming] = {
     "torchvision": Naming(
         torchvision.entries, (r"(aux1|aux2|AuxLogits)\..*",), torchvision.canonical
     ),
-    "timm": Naming(timm.entries),
+    "timm": Naming(timm.entries, (r"AuxLogits\..*",)),
     "huggingface": Naming(
         huggingface.entries,
         huggingface.BESIDES,

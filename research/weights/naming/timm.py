@@ -4,11 +4,14 @@ from itertools import count
 from typing import Any
 
 from research.vision.convnext import ConvNeXt
+from research.vision.densenet import DenseNet
 from research.vision.efficientnet import EfficientNet
+from research.vision.inception import InceptionV3
 from research.vision.mixer import Mixer
 from research.vision.mobilenet import MobileNetV1, MobileNetV2
 from research.vision.mobilenet_v3 import MobileNetV3
 from research.vision.resnet import ResNet
+from research.vision.vgg import VGG
 from research.vision.vit import ViT
 from research.weights import layout
 from research.weights.entries import (
@@ -17,6 +20,7 @@ from research.weights.entries import (
     array,
     conv,
     conv_norm,
+    flattened_linear_as_conv,
     layer_norm,
     linear,
     linear_as_conv,
@@ -28,8 +32,10 @@ from research.weights.naming import torchvision
 def entries(model: Any, modules: Modules) -> Entries | None:
     """Our parameters by their names; None for a model of which timm has no counterpart."""
     match model:
-        case ResNet():
+        case ResNet() | DenseNet() | InceptionV3():
             return torchvision.entries(model, modules)
+        case VGG():
+            return _vgg(model, modules)
         case MobileNetV1():
             return _mobilenet_v1(modules)
         case MobileNetV2():
@@ -45,6 +51,14 @@ def entries(model: Any, modules: Modules) -> Entries | None:
         case Mixer():
             return _mixer(modules)
     return None
+
+
+def _vgg(model: VGG, modules: Modules) -> Entries:
+    yield from torchvision.vgg_features(model, modules)
+    size = model.pooled_size
+    yield from flattened_linear_as_conv("pre_logits.fc1", size, size, "dense_0")
+    yield from linear_as_conv("pre_logits.fc2", "dense_1")
+    yield from linear("head.fc", "head")
 
 
 def _mobilenet_v1(modules: Modules) -> Entries:

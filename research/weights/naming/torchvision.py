@@ -79,6 +79,16 @@ def _alexnet() -> Entries:
 
 
 def _vgg(model: VGG, modules: Modules) -> Entries:
+    yield from vgg_features(model, modules)
+    names = [*(f"dense_{i}" for i in range(len(model.hidden))), "head"]
+    for i, name in enumerate(names):
+        # The first sees maps; ReLU and dropout stand between.
+        size = model.pooled_size if i == 0 else 1
+        yield from flattened_linear(f"classifier.{3 * i}", size, size, name)
+
+
+def vgg_features(model: VGG, modules: Modules) -> Entries:
+    """The convolutions of a VGG."""
     place, before = 0, 0
     for stage, i in modules.found(r"conv_(\d+)_(\d+)"):
         place += stage - before  # the pooling between stages
@@ -87,11 +97,6 @@ def _vgg(model: VGG, modules: Modules) -> Entries:
         if model.batch_norm:
             yield from batch_norm(f"features.{place + 1}", f"norm_{stage}_{i}")
         place += 3 if model.batch_norm else 2
-    names = [*(f"dense_{i}" for i in range(len(model.hidden))), "head"]
-    for i, name in enumerate(names):
-        # The first sees maps; ReLU and dropout stand between.
-        size = model.pooled_size if i == 0 else 1
-        yield from flattened_linear(f"classifier.{3 * i}", size, size, name)
 
 
 def _resnet(modules: Modules) -> Entries:
