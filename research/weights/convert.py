@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from research.engine.objective import Variables
 from research.errors import UserError
+from research.nn.transformer import Transformer
 from research.suggestion import did_you_mean
 from research.weights.entries import Entry, Modules, Path
 from research.weights.files import read_arrays, write_arrays
@@ -214,7 +215,13 @@ def _initial(model: nn.Module, inputs: Inputs, seed: int) -> Variables:
     method: Callable[..., Any] | None = None
     if getattr(model, "auxiliary", False):
         method = getattr(type(model), "with_auxiliary")  # noqa: B009
+    if isinstance(model, Transformer) and model.cross_attention:
+        method = _decode
     return model.init(jax.random.key(seed), *zeros, method=method)
+
+
+def _decode(decoder: Transformer, x: Any, memory: Any) -> Any:
+    return decoder(x, memory=memory)
 
 
 def is_own(path: Path) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from research.nn.attention import MultiHeadAttention
 from research.nn.encoder_decoder import EncoderDecoder
 from research.nn.recurrent import Recurrent
+from research.nn.transformer import Transformer
 from research.sequence.translator import Translator
 from research.vision.cifar_resnet import CifarResNet, WideResNet
 from research.vision.inception import InceptionV3
@@ -36,6 +37,9 @@ def model_inputs(
             name = "encoder.layers.0.linear1.weight", 1
             ours = "params/encoder/block_0/mlp/up/kernel", 0
             return (_features(arrays, name, ours),) * 2
+        case Transformer():
+            name, ours = ("layers.0.linear1.weight", 1), ("params/block_0/mlp/up/kernel", 0)
+            return (_features(arrays, name, ours),) * (2 if model.cross_attention else 1)
     if hasattr(model, "vocab_size"):
         return (tokens,)
     shape = image_shape or _image_shape(model, arrays)

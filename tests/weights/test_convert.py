@@ -11,6 +11,7 @@ from research.errors import UserError
 from research.nn.attention import MultiHeadAttention
 from research.nn.encoder_decoder import EncoderDecoder
 from research.nn.recurrent import Recurrent
+from research.nn.transformer import Transformer
 from research.weights import convert, load, save
 from research.weights.files import read_arrays, write_arrays
 from research.weights.inputs import model_inputs
@@ -63,6 +64,10 @@ MODELS = {
     "ResNet": vision.ResNet(num_classes=3, depth=18),
     "T5": T5,
     "T5 1.1": T5.clone(gated=True, tie_embeddings=False),
+    "Transformer": Transformer(num_layers=2, num_heads=2, mlp_dim=8),
+    "Transformer decoder": Transformer(
+        num_layers=1, num_heads=2, mlp_dim=8, cross_attention=True, final_norm=False
+    ),
     "VGG": vision.VGG(num_classes=3, depth=11, batch_norm=True, hidden=(8,), pooled_size=2),
     "ViT": vision.ViT(num_classes=3, variant="tiny"),
     "ViT average": vision.ViT(
@@ -74,6 +79,7 @@ WIDTHS = {
     "EncoderDecoder": {"encoder.layers.0.linear1.weight": np.empty((0, 6))},
     "MultiHeadAttention": {"in_proj_weight": np.empty((0, 6))},
     "Recurrent": {"weight_ih_l0": np.empty((0, 6))},
+    "Transformer": {"layers.0.linear1.weight": np.empty((0, 6))},
 }
 FITTING = [
     (name, naming)

@@ -9,6 +9,7 @@ from research import sequence
 from research.nn.attention import MultiHeadAttention
 from research.nn.encoder_decoder import EncoderDecoder
 from research.nn.recurrent import Recurrent
+from research.nn.transformer import Transformer
 from research.weights import convert, load
 from tests.parity import Fixture
 
@@ -214,6 +215,45 @@ def test_outputs_are_the_published_ones(name, monkeypatch):
         fixture.assert_equal(double[key][kept], key)
         error = np.linalg.norm(np.asarray(single[key])[kept] - fixture.outputs[key])
         assert error / np.linalg.norm(fixture.outputs[key]) < 1e-5, key
+
+
+def test_an_encoder_and_a_decoder_by_themselves(monkeypatch):
+    """PyTorch's TransformerEncoder and TransformerDecoder."""
+    fixture = Fixture("fixtures/transformer")
+    config = fixture.meta["config"]
+
+    def loaded(stack, **settings):
+        arrays = {
+            name.removeprefix(f"{stack}."): fixture.param(name)
+            for name in fixture.meta["params"]
+            if name.startswith(f"{stack}.")
+        }
+        monkeypatch.setattr(convert, "read_arrays", lambda path: arrays)
+        model = Transformer(
+            num_layers=config[f"num_{stack}_layers"],
+            num_heads=config["nhead"],
+            mlp_dim=config["dim_feedforward"],
+            activation=config["activation"],
+            norm_first=config["norm_first"],
+            dtype="float64",
+            param_dtype="float64",
+            **settings,
+        )
+        variables = load("weights.safetensors", model)
+        return jax.jit(lambda x, **arguments: model.apply(variables, x, **arguments))
+
+    with jax.enable_x64(True):
+        encoder, decoder = loaded("encoder"), loaded("decoder", causal=True, cross_attention=True)
+        source_mask = ~fixture.input("src_key_padding_mask")
+        memory = encoder(fixture.input("src"), key_mask=source_mask)
+        output = decoder(
+            fixture.input("tgt"),
+            memory=memory,
+            memory_mask=source_mask,
+            key_mask=~fixture.input("tgt_key_padding_mask"),
+        )
+    for key, found in (("memory", memory), ("output", output)):
+        fixture.assert_equal(found[part(fixture, key)], key)
 
 
 def part(fixture, key):

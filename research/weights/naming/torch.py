@@ -5,10 +5,12 @@ from typing import Any
 from research.nn.attention import MultiHeadAttention
 from research.nn.encoder_decoder import EncoderDecoder
 from research.nn.recurrent import Recurrent
+from research.nn.transformer import Transformer, TransformerSettings
 from research.weights import layout
 from research.weights.entries import (
     Entries,
     Modules,
+    Path,
     array,
     layer_norm,
     linear,
@@ -25,6 +27,8 @@ def entries(model: Any, modules: Modules) -> Entries | None:
             return packed_attention("in_proj_", "out_proj", model.num_heads)
         case EncoderDecoder():
             return _encoder_decoder(model, modules)
+        case Transformer():
+            return _stack(model, modules, (), model.cross_attention)
     return None
 
 
@@ -37,17 +41,25 @@ def _recurrent(modules: Modules) -> Entries:
 
 
 def _encoder_decoder(model: EncoderDecoder, modules: Modules) -> Entries:
-    for stack in ("encoder", "decoder"):
-        for (i,) in modules.found(rf"{stack}/block_(\d+)"):
-            ours, theirs = (stack, f"block_{i}"), f"{stack}.layers.{i}"
-            kinds = [("self_attn", "attention")]
-            if stack == "decoder":
-                kinds.append(("multihead_attn", "cross_attention"))
-            for place, (kind, name) in enumerate(kinds, start=1):
-                attention, out = f"{theirs}.{kind}.in_proj_", f"{theirs}.{kind}.out_proj"
-                yield from packed_attention(attention, out, model.num_heads, *ours, name)
-                yield from layer_norm(f"{theirs}.norm{place}", *ours, f"{name}_norm")
-            yield from linear(f"{theirs}.linear1", *ours, "mlp", "up")
-            yield from linear(f"{theirs}.linear2", *ours, "mlp", "down")
-            yield from layer_norm(f"{theirs}.norm{len(kinds) + 1}", *ours, "mlp_norm")
-        yield from layer_norm(f"{stack}.norm", stack, "norm")
+    yield from _stack(model, modules, ("encoder",), cross_attention=False)
+    yield from _stack(model, modules, ("decoder",), cross_attention=True)
+
+
+def _stack(
+    model: TransformerSettings, modules: Modules, above: Path, cross_attention: bool
+) -> Entries:
+    """Of a `Transformer` below `above`, which is called the same there."""
+    theirs_above = "".join(f"{name}." for name in above)
+    for (i,) in modules.found("/".join((*above, r"block_(\d+)"))):
+        ours, theirs = (*above, f"block_{i}"), f"{theirs_above}layers.{i}"
+        kinds = [("self_attn", "attention")]
+        if cross_attention:
+            kinds.append(("multihead_attn", "cross_attention"))
+        for place, (kind, name) in enumerate(kinds, start=1):
+            attention, out = f"{theirs}.{kind}.in_proj_", f"{theirs}.{kind}.out_proj"
+            yield from packed_attention(attention, out, model.num_heads, *ours, name)
+            yield from layer_norm(f"{theirs}.norm{place}", *ours, f"{name}_norm")
+        yield from linear(f"{theirs}.linear1", *ours, "mlp", "up")
+        yield from linear(f"{theirs}.linear2", *ours, "mlp", "down")
+        yield from layer_norm(f"{theirs}.norm{len(kinds) + 1}", *ours, "mlp_norm")
+    yield from layer_norm(f"{theirs_above}norm", *above, "norm")
