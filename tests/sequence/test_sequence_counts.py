@@ -25,6 +25,8 @@ pytestmark = pytest.mark.usefixtures("quickly_traced")
 
 GPT2 = GPT(50_257, 1024, num_layers=12, num_heads=12, embed_dim=768, scan_layers=True)
 BASE = BERT(pooler=True, masked_head=False, scan_layers=True)
+# Its 512 positions begin at 2.
+ROBERTA = BASE.clone(vocab_size=50_265, block_size=514, num_token_types=1)
 LARGE = {"num_layers": 24, "num_heads": 16, "embed_dim": 1024, "mlp_dim": 4096}
 LLAMA_7B = Llama(
     32_000, 4096, num_layers=32, num_heads=32, embed_dim=4096, mlp_dim=11_008, scan_layers=True
@@ -43,6 +45,8 @@ VARIANTS = {
     "BertForMaskedLM base": BASE.clone(pooler=False, masked_head=True),
     "BertForPreTraining base": BASE.clone(masked_head=True, num_classes=2),
     "BertModel large": BASE.clone(**LARGE),
+    "RobertaModel base": ROBERTA,
+    "RobertaForMaskedLM base": ROBERTA.clone(pooler=False, masked_head=True),
     "GPT-2 124M": GPT2,
     "GPT-2 medium": GPT2.clone(num_layers=24, num_heads=16, embed_dim=1024),
     "GPT-2 large": GPT2.clone(num_layers=36, num_heads=20, embed_dim=1280),
