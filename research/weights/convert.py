@@ -41,8 +41,8 @@ def load(
     Without `naming`, the one most of whose names the file has. `image_shape` is (height, width,
     channels) of the images to come, by default those of the published weights. With
     `resize_positions`, learned positions of another grid are interpolated; with `drop_head`, a
-    classifier that does not fit is initialised by the seed instead. How its images are normalised
-    no file says: as those of the published model.
+    classifier that does not fit is initialised by the seed instead. No file says how images are
+    normalised: do it as for the published model.
 
     Raises:
       UserError: for a file that cannot be read, and where file and model do not fit, with every
@@ -226,7 +226,7 @@ def _decode(decoder: Transformer, x: Any, memory: Any) -> Any:
 
 def is_own(path: Path) -> bool:
     """Whether a variable is the model's, and not of one that a collection holds with its params."""
-    return path[1] != "params"
+    return path[1:2] != ("params",)
 
 
 def flatten(variables: Variables) -> Flat:

@@ -127,14 +127,11 @@ class Pretrained:
                 f"init_from: {type(objective).__name__} has no single model whose published names "
                 "are known; convert the file to a run's, or start from a run's folder"
             )
-        like = _like(
-            {
-                path: x
-                for path, x in variables.items()
-                if path in wanted or path.startswith(("params/", "batch_stats/"))
-            }
-        )
-        like = {path: x for path, x in like.items() if is_own(path)}
+        like = {
+            path: x
+            for path, x in _like(variables).items()
+            if is_own(path) and ("/".join(path) in wanted or path[0] in ("params", "batch_stats"))
+        }
         left: set[Path] = {path for path in like if "/".join(path) not in wanted}
         path = FilePath(self.path)
         found = fit(
