@@ -9,6 +9,8 @@ with "[CLS]". The paper's table 6 has a perplexity of hidden tokens, held out of
 3.99.
 
     python -m research.train --config experiments/sequence/bert_base.py --workdir runs/bert_base
+    python -m research.generate --workdir runs/bert_base --output samples/ \\
+        --prompt="The capital of France is [MASK]."
 
 `micro_batches` 4 are for 8 devices of 16 GB; `--config.parallelism.fsdp=8` and
 `--config.parallelism.tensor=2` split the parameters.
@@ -50,6 +52,8 @@ def get_config() -> ConfigDict:
                 "name": "sequence.MaskedLanguageModeling",
                 "model": {"name": "sequence.BERT"},
                 "tokenizer": tokenizer,
+                "start_token": "[SEP]",  # what is before a document is the end of another
+                "end_token": "[SEP]",
             },
             "data": {"source": {**corpus, "stop": VALIDATION}, "batch_size": 256},
             "evaluations": {

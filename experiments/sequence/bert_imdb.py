@@ -83,6 +83,8 @@ def get_config(variant: str = "finetune") -> ConfigDict:
                 "name": "sequence.MaskedLanguageModeling",
                 "model": bert,
                 "tokenizer": tokenizer,
+                "start_token": "[CLS]",
+                "end_token": "[SEP]",
             },
             "data": {"source": text | {"stop": -1000}, "batch_size": 32},
             "evaluations": {

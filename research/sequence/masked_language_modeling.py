@@ -12,7 +12,13 @@ from flax import linen as nn
 from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from research.data.tokenizers import Tokenizer, pieces_of, special_ids, word_edges
+from research.data.tokenizers import (
+    Tokenizer,
+    named_id,
+    pieces_of,
+    special_ids,
+    word_edges,
+)
 from research.engine.display import Displays, Text
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import (
@@ -62,7 +68,9 @@ class MaskedLanguageModeling:
     Where it has `segments`, which number the documents that are packed into a row, attention stays
     within documents, whose positions begin at 0.
     The model has a `vocab_size`, may have a `block_size`, and `model(tokens, train,
-    key_mask=key_mask, masked_positions=positions)` gives the logits there, as of `BERT`.
+    key_mask=key_mask, masked_positions=positions)` gives the logits there, as of `BERT`. `generate`
+    puts `start_token` and `end_token` around a prompt, by their names in the tokenizer; they are
+    those that the data has around its texts, None where it has none.
     """
 
     model: nn.Module
@@ -70,6 +78,8 @@ class MaskedLanguageModeling:
     mask_token: str = "[MASK]"
     mask_rate: float = 0.15
     whole_words: bool = False
+    start_token: str | None = None
+    end_token: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.mask_rate < 1.0:
@@ -80,9 +90,10 @@ class MaskedLanguageModeling:
 
         Raises UserError where the sequences are longer than the model's, the model has no place
         for all tokens and the mask or takes no segments that there are, or the tokenizer lacks the
-        mask.
+        mask or a token around texts.
         """
         check_segments(batch, self.model)
+        self._around()
         tokens, _ = _texts(batch)
         length = tokens.shape[1]
         if length > getattr(self.model, "block_size", length):
@@ -169,7 +180,8 @@ class MaskedLanguageModeling:
         blanks = prompt.count(BLANK)
         if not blanks:
             raise UserError(f"prompt = {prompt!r}: write {BLANK} where a token is to be filled in")
-        ids: list[int] = []
+        before, behind = self._around()
+        ids: list[int] = [*before]
         positions: list[int] = []
         for place, text in enumerate(prompt.split(BLANK)):
             if place:
@@ -179,6 +191,7 @@ class MaskedLanguageModeling:
                 ids += [int(index) for index in self.tokenizer.encode(text)]
             except UserError as error:
                 raise UserError(f"prompt = {prompt!r}: {error}") from error
+        ids += behind
         if len(ids) > getattr(self.model, "block_size", len(ids)):
             raise UserError(
                 f"prompt: has {len(ids)} tokens; the model has room for {self.model.block_size}"
@@ -189,7 +202,8 @@ class MaskedLanguageModeling:
         guesses = np.asarray(self._compiled_guesses(params, collections, masked, None))
         filled = np.asarray(ids)
         filled[positions] = guesses[0]
-        return {"filled": Text([self.tokenizer.decode(filled)])}
+        inside = filled[len(before) : len(filled) - len(behind)]
+        return {"filled": Text([self.tokenizer.decode(inside)])}
 
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
@@ -293,6 +307,19 @@ class MaskedLanguageModeling:
             return self.tokenizer.token_id(self.mask_token)
         except UserError as error:
             raise UserError(f"objective.mask_token = {self.mask_token!r}: {error}") from error
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        """What is put before a prompt and behind it."""
+        around: tuple[list[int], list[int]] = ([], [])
+        for ids, setting in zip(around, ("start_token", "end_token"), strict=True):
+            name = getattr(self, setting)
+            if name is None:
+                continue
+            try:
+                ids.append(named_id(self.tokenizer, name))
+            except UserError as error:
+                raise UserError(f"objective.{setting} = {name!r}: {error}") from error
+        return around
 
     @property
     def _may_be_hidden(self) -> Bool[np.ndarray, " vocab_size"]:

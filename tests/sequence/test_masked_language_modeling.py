@@ -1,5 +1,7 @@
 """Masked language modelling: what is hidden and how, what is averaged, and what is filled in."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -218,6 +220,40 @@ def test_learns_and_fills_in():
     (shown, *_) = objective.show(params, {}, batch, jax.random.key(0))["filled"].texts
     assert shown.replace("[", "").replace("]", "") == text[:24]
     assert shown.count("[") == 4
+
+
+class Edges(nn.Module):
+    """The first hidden token is likeliest to be the first that is read, others to be the last."""
+
+    vocab_size: int = 16
+    block_size: int = 40
+
+    @nn.compact
+    def __call__(self, tokens, train=False, *, key_mask=None, masked_positions):
+        first = jnp.arange(masked_positions.shape[1]) == 0
+        read = jnp.where(first, tokens[:, :1], tokens[:, -1:])
+        return jax.nn.one_hot(read, self.vocab_size)
+
+
+def test_prompts_are_between_the_tokens_that_are_around_texts(rows):
+    words = Word(("[CLS]", "[SEP]", "[MASK]", "not", "or", "to"))
+    bare = MaskedLanguageModeling(Edges(), words)
+    for start, end, expected in (
+        (None, None, "to to or not not"),
+        ("[CLS]", None, "to [CLS] or not not"),
+        (None, "[SEP]", "to to or [SEP] not"),
+        ("[CLS]", "[SEP]", "to [CLS] or [SEP] not"),
+    ):
+        around = dataclasses.replace(bare, start_token=start, end_token=end)
+        (filled,) = around.generate({}, {}, jax.random.key(0), prompt="to [MASK] or [MASK] not")[
+            "filled"
+        ].texts
+        assert filled == expected
+    for setting in ("start_token", "end_token"):
+        with pytest.raises(UserError, match=rf"objective\.{setting} = '<s>': There is no token"):
+            dataclasses.replace(bare, **{setting: "<s>"}).init(jax.random.key(0), rows)
+    with pytest.raises(UserError, match="has 41 tokens; the model has room for 40"):
+        around.generate({}, {}, jax.random.key(0), prompt="[MASK]" * 39)
 
 
 def test_texts_show_guesses_in_brackets(rows):
