@@ -33,6 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
     parser.add_argument("--output", type=Path, help="folder for what is generated")
     add_step(parser)
+    command_line.add_data_dir(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the samples; default: 0")
     parser.add_argument("--stream", action="store_true", help="print one text while it is written")
     parser.add_argument("--list", action="store_true", help="list the objective's options and exit")

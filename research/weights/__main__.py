@@ -53,6 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--drop_head", action="store_true", help="initialise a classifier that does not fit"
     )
+    command_line.add_data_dir(parser)
     options = parser.parse_args(arguments)
     if options.command == "show":
         return _show(options.source)
