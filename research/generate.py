@@ -13,13 +13,34 @@ from research.errors import UserError
 from research.evaluate import add_step
 from research.suggestion import did_you_mean
 
+TEXTS = str | tuple[str, ...]
+
 _EXAMPLES = """examples:
   python -m research.generate --workdir runs/vae --output samples/ --num_samples=100
   python -m research.generate --workdir runs/gpt --output samples/ --prompt="ROMEO:" \\
       --temperature=0.8 --top_k=40
-  python -m research.generate --workdir runs/gpt --stream --prompt="ROMEO:" --top_p=0.9
+  python -m research.generate --workdir runs/gpt --stream --prompt="ROMEO:" --top_p=0.9 \\
+      --stop="('JULIET',)"
+  # several prompts at once, three samples of each
+  python -m research.generate --workdir runs/gpt --output samples/ --num_samples=3 \\
+      --prompt="ROMEO:" --prompt="JULIET:"
+  # the likeliest text that a beam finds
+  python -m research.generate --workdir runs/gpt --output samples/ --prompt="ROMEO:" \\
+      --num_beams=4 --length_penalty=1 --max_new_tokens=100
+  python -m research.generate --workdir runs/translator --output samples/ \\
+      --prompt="A man rides a red bike.\\nTwo dogs run."
 
-Options other than those below are the objective's own; --list names them.
+Options other than those below are the objective's own; --list names them. Those of texts are
+  --prompt          \\n in it is a new line; a language model takes several, each behind a
+                    --prompt of its own, a translator a text a line
+  --max_new_tokens  the most that are written
+  --stop            strings before the first of which a text ends; it also ends at the objective's
+                    end_token
+  --temperature, --top_k, --top_p, --min_p, --repetition_penalty
+                    how tokens are drawn: of a language model the default, at a temperature
+                    of 1; 0 takes the most likely one
+  --num_beams, --length_penalty
+                    a beam search for the likeliest text: of a translator the default
 """
 
 
@@ -49,7 +70,10 @@ def run(arguments: Sequence[str]) -> int:
     method = constructor.generate
     if options.stream:
         if not issubclass(constructor, HasStream):
-            raise UserError(f"--stream: {experiment.objective.path} writes no text")
+            raise UserError(
+                f"--stream: {experiment.objective.path} does not stream; leave it out and name an "
+                "--output"
+            )
         method = constructor.stream
     parameters = _options_of(method)
     if options.list:
@@ -81,16 +105,16 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _print(texts: Iterator[str]) -> str:
-    """The last of the texts, each printed as far as it is longer than the one before."""
-    printed = text = ""
+    """The last of the texts, each of which begins with what is printed of the one before."""
+    printed = ""
     for text in texts:
-        # A character of several bytes that is not whole yet is shown by this one.
-        whole = text.rstrip("\ufffd")
-        if whole.startswith(printed):
-            print(whole[len(printed) :], end="", flush=True)
-            printed = whole
-    print(text[len(printed) :])
-    return text
+        if not text.startswith(printed):  # some tokenizers join again what they took apart
+            print()
+            printed = ""
+        print(text[len(printed) :], end="", flush=True)
+        printed = text
+    print()
+    return printed
 
 
 def _options_of(generate: Any) -> dict[str, inspect.Parameter]:
@@ -104,24 +128,32 @@ def _options_of(generate: Any) -> dict[str, inspect.Parameter]:
 def _parse(
     arguments: Sequence[str], parameters: dict[str, inspect.Parameter], hints: dict[str, Any]
 ) -> dict[str, Any]:
-    """--name=value or --name value pairs, each of the type its option declares."""
+    """--name=value or --name value pairs, each of the type its option declares. One that takes a
+    text or several may come again."""
     from research.engine.checks import check
     from research.engine.config import parse_value
 
-    chosen = {}
+    chosen: dict[str, Any] = {}
     remaining = iter(arguments)
     for argument in remaining:
         match = re.fullmatch(r"--(\w+)(?:=(.*))?", argument, re.DOTALL)
-        if match is None or match[1] not in parameters:
-            name = match[1] if match else argument
+        name = match[1] if match else argument
+        if match is None or name not in parameters:
             raise UserError(f"{argument}: no such option{did_you_mean(name, parameters)}")
         text = match[2] if match[2] is not None else next(remaining, None)
         if text is None:
             raise UserError(f"{argument}: give it a value, {argument}=VALUE")
-        hint = hints[match[1]]
         # A prompt such as 1 is text, and \n in it is a new line.
-        value = text.replace("\\n", "\n") if hint is str else parse_value(text)
-        chosen[match[1]] = check(value, hint, f"--{match[1]}")
+        is_text = hints[name] in (str, TEXTS)
+        value = text.replace("\\n", "\n") if is_text else parse_value(text)
+        value = check(value, hints[name], f"--{name}")
+        if name not in chosen:
+            chosen[name] = value
+        elif hints[name] == TEXTS:
+            before = chosen[name]
+            chosen[name] = (*(before if isinstance(before, tuple) else (before,)), value)
+        else:
+            raise UserError(f"--{name}: is there twice, and takes one value here")
     return chosen
 
 

@@ -1,6 +1,8 @@
 """The most likely sequence behind a prompt, as far as a beam finds it."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,12 +11,31 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from research.errors import UserError
+
 NextLogits = Callable[
     [Int[Array, "sequences 1"], Int[Array, ""], Any],
     tuple[Float[Array, "sequences vocab_size"], Any],
 ]
 """From the newest tokens, how many there are before them in what is written, and a cache: the
 logits of the next ones, and the cache with these in it."""
+
+
+@dataclass(frozen=True)
+class BeamSearch:
+    """How wide a beam is, and how much longer sequences are preferred (`beam_search`).
+
+    Raises UserError for numbers out of range.
+    """
+
+    num_beams: int = 4
+    length_penalty: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.num_beams < 1:
+            raise UserError(f"num_beams = {self.num_beams}: must be at least 1")
+        if not math.isfinite(self.length_penalty):
+            raise UserError(f"length_penalty = {self.length_penalty}: must be finite; 0 is none")
 
 
 class Beam(NamedTuple):

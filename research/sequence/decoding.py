@@ -1,10 +1,13 @@
-"""Writing on from prompts, token by token."""
+"""Writing on from prompts, token by token: drawn, or searched for by a beam.
 
-from collections.abc import Iterator, Mapping
+The model is a language model such as `GPT`, or what `translation.conditioned` makes of a
+translator. A collection "source" of its variables has a row a prompt, as a batch has.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from research.nn.transformer import unscanned
+from research.sequence.beam_search import Beam, BeamSearch, batch_axes, beam_search
 from research.sequence.sampling import Sampling, draw
 
 
@@ -32,7 +36,7 @@ class Writing(NamedTuple):
 
 
 def write(
-    model: nn.Module,
+    model: Any,
     variables: Mapping[str, Any],
     rng: PRNGKeyArray,
     prompts: Int[Array, "batch prompt_length"],
@@ -43,23 +47,24 @@ def write(
     prompt_mask: Bool[Array, "batch prompt_length"] | None = None,
     end_token: int | None = None,
     tokens_at_a_time: int | None = None,
+    sample_numbers: Sequence[int] | None = None,
 ) -> Iterator[Int[np.ndarray, "batch _length"]]:
     """Prompts with the tokens written so far, after every so many, or once with all of them.
 
     Tokens are below `vocab_size`. Prompts of several lengths are padded on the left, where
     `prompt_mask` is false. Behind an `end_token` there are only more of it, and when all have one,
     that is all. The model keeps what it has seen in a cache; a model with a `block_size` sees that
-    many last tokens, at positions from 0. Row i is the same however many there are.
+    many last tokens, at positions from 0. Row i is drawn as sample `sample_numbers[i]`, by default
+    i: of one prompt and number it is the same whatever other rows there are.
     """
     model, variables = unscanned(model, variables)
-    prompts = jnp.asarray(prompts)
+    prompts, prompt_mask = _with_mask(prompts, prompt_mask)
     batch_size, prompt_length = prompts.shape
-    if prompt_mask is None:
-        prompt_mask = jnp.ones(prompts.shape, bool)
     room = prompt_length + max_new_tokens
     block_size = getattr(model, "block_size", room)
     size = min(block_size, room)
-    keys = jax.vmap(partial(jax.random.fold_in, rng))(jnp.arange(batch_size))
+    numbers = jnp.arange(batch_size) if sample_numbers is None else jnp.asarray(sample_numbers)
+    keys = jax.vmap(partial(jax.random.fold_in, rng))(numbers)
     padding = ((0, 0), (0, max_new_tokens))
     writing = Writing(
         tokens=jnp.pad(prompts, padding),
@@ -90,9 +95,71 @@ def write(
             return
 
 
+def search(
+    model: Any,
+    variables: Mapping[str, Any],
+    prompts: Int[Array, "batch prompt_length"],
+    *,
+    vocab_size: int,
+    max_new_tokens: int,
+    beams: BeamSearch,
+    prompt_mask: Bool[Array, "batch prompt_length"] | None = None,
+    end_token: int | None = None,
+) -> Beam:
+    """What is likeliest behind each prompt, best first and without the prompt; arguments as of
+    `write`. A model with a `block_size` must have room for the prompts and all new tokens."""
+    model, variables = unscanned(model, variables)
+    prompts, prompt_mask = _with_mask(prompts, prompt_mask)
+    end = -1 if end_token is None else end_token  # -1 is no token
+    return _search(model, variables, prompts, prompt_mask, end, vocab_size, max_new_tokens, beams)
+
+
+@partial(jax.jit, static_argnames=("model", "vocab_size", "max_new_tokens", "beams"))
+def _search(
+    model: Any,
+    variables: Mapping[str, Any],
+    prompts: Array,
+    prompt_mask: Array,
+    end_token: Array,
+    vocab_size: int,
+    max_new_tokens: int,
+    beams: BeamSearch,
+) -> Beam:
+    room = prompts.shape[1] + max_new_tokens
+    repeat = partial(jnp.repeat, repeats=beams.num_beams, axis=0)
+    repeated, lengths = _each_row(repeat, variables), repeat(prompt_mask.sum(1, keepdims=True))
+
+    def read(tokens: Array, length: Array, cache: Any) -> tuple[Array, Any]:
+        logits, cached = model.apply(
+            {**repeated, "cache": cache},
+            tokens,
+            positions=lengths + length,
+            use_cache=True,
+            mutable=["cache"],
+        )
+        return logits[:, -1, :vocab_size], cached["cache"]
+
+    def make(batch_size: int) -> Any:
+        rows = _each_row(lambda x: jnp.zeros((batch_size, *x.shape[1:]), x.dtype), variables)
+        blank = jnp.zeros((batch_size, room), prompts.dtype)
+        return model.apply(rows, blank, use_cache=True, mutable=["cache"])[1]["cache"]
+
+    logits, cache = _read(model, variables, prompts, prompt_mask, room)
+    return beam_search(
+        read,
+        logits[:, :vocab_size],
+        cache,
+        batch_axes(make),
+        num_beams=beams.num_beams,
+        max_new_tokens=max_new_tokens,
+        end_token=end_token,
+        length_penalty=beams.length_penalty,
+    )
+
+
 @partial(jax.jit, static_argnames=("model", "size"))
 def _read(
-    model: nn.Module,
+    model: Any,
     variables: Mapping[str, Any],
     prompts: Array,
     prompt_mask: Array,
@@ -115,7 +182,7 @@ def _read(
     donate_argnames="writing",  # or the whole cache is copied for every token that is streamed
 )
 def _advance(
-    model: nn.Module,
+    model: Any,
     variables: Mapping[str, Any],
     keys: PRNGKeyArray,
     writing: Writing,
@@ -135,6 +202,8 @@ def _advance(
 
     def append(writing: Writing) -> Writing:
         length, logits = writing.length, writing.logits
+        before = jnp.arange(writing.mask.shape[1]) < length
+        position = (writing.mask & before).sum(1)
         following: Any
         if window is not None:
             part = partial(
@@ -145,7 +214,7 @@ def _advance(
                 variables, part(writing.tokens), key_mask=mask, positions=_positions(mask)
             )
             logits = following[:, -1, :vocab_size]
-        each = jax.vmap(lambda key: jax.random.fold_in(key, length))(keys)
+        each = jax.vmap(jax.random.fold_in)(keys, position)
         drawn = draw(each, logits, writing.seen, sampling).astype(writing.tokens.dtype)
         finished = writing.finished
         if end_token is not None:
@@ -154,12 +223,10 @@ def _advance(
         tokens = lax.dynamic_update_slice_in_dim(writing.tokens, drawn[:, None], length, axis=1)
         cache = writing.cache
         if window is None:
-            before = jnp.arange(writing.mask.shape[1]) < length
-            position = (writing.mask & before).sum(1, keepdims=True)
             following, cached = model.apply(
                 {**variables, "cache": cache},
                 drawn[:, None],
-                positions=position,
+                positions=position[:, None],
                 use_cache=True,
                 mutable=["cache"],
             )
@@ -174,6 +241,17 @@ def _advance(
         )
 
     return lax.while_loop(goes_on, append, writing)
+
+
+def _with_mask(prompts: Any, mask: Array | None) -> tuple[Array, Array]:
+    prompts = jnp.asarray(prompts)
+    return prompts, jnp.ones(prompts.shape, bool) if mask is None else jnp.asarray(mask)
+
+
+def _each_row(function: Callable[[Array], Array], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables with the function of what has a row a prompt."""
+    rows = {name: tree for name, tree in variables.items() if name == "source"}
+    return {**variables, **jax.tree.map(function, rows)}
 
 
 def _positions(mask: Array) -> Array:

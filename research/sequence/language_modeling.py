@@ -1,5 +1,6 @@
 """Language modelling: predict the next token from those before it."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,20 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from research.data.tokenizers import Tokenizer, byte_lengths
+from research.data.tokenizers import Tokenizer, byte_lengths, named_id
 from research.engine.display import Displays, Text
 from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
-from research.sequence.decoding import write
+from research.sequence.beam_search import BeamSearch
 from research.sequence.sampling import Sampling
 from research.sequence.sequence_batch import check_segments, check_tokens, packed_documents
+from research.sequence.text_writing import TextWriter, choose_decoder
+
+logger = logging.getLogger(__name__)
 
 SHOWN_TOKENS = 200
-STOPPING_TOKENS = 16  # so many are written before a text is looked through for its end
+SHOWN_LETTERS = 40  # of a prompt in a message
 EVALUATED_TOKENS = 256  # of a row at a time, where a state goes through long windows
 
 
@@ -39,6 +43,8 @@ class LanguageModeling:
     packed into a row, attention stays within documents, whose positions begin at 0, and the first
     token of one is no target. Only text, in `generate` and `show`, needs the `tokenizer`; the model
     may have more tokens than it (a vocabulary padded to a round size), and never writes those.
+    Texts end at the tokenizer's `end_token`, the name of what stands behind each document of the
+    data; None is for data without one.
 
     With `streams`, a recurrent model carries its state from batch to batch (truncated
     backpropagation through time): row b of a batch of `streams` goes on where row b of the batch
@@ -50,12 +56,13 @@ class LanguageModeling:
     model: nn.Module
     tokenizer: Tokenizer | None = None
     streams: int | None = None
+    end_token: str | None = None
 
     def init(self, rng: PRNGKeyArray, batch: Batch) -> Variables:
         """The model's variables.
 
         Raises UserError where the batch's blocks are longer than the model's, the tokenizer has
-        more tokens, or the model takes no segments that there are.
+        more tokens or no `end_token`, or the model takes no segments that there are.
         """
         length = batch["tokens"].shape[1] - 1
         if length > getattr(self.model, "block_size", length):
@@ -65,6 +72,8 @@ class LanguageModeling:
             )
         if self.tokenizer is not None:
             self._check_vocabulary(self.tokenizer)
+        if self.end_token is not None:
+            self._end_id(self._tokenizer())
         check_segments(batch, self.model)
         if self.streams is None:
             return self.model.init(rng, batch["tokens"][:, :-1], train=False)
@@ -190,35 +199,57 @@ class LanguageModeling:
         collections: Collections,
         rng: PRNGKeyArray,
         *,
-        prompt: str = "\n",
+        prompt: str | tuple[str, ...] = "\n",
         num_samples: int = 1,
         max_new_tokens: int = 500,
-        temperature: float = 1.0,
+        num_beams: int | None = None,
+        length_penalty: float | None = None,
+        temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
-        repetition_penalty: float = 1.0,
+        repetition_penalty: float | None = None,
         stop: tuple[str, ...] = (),
     ) -> Displays:
         """Texts that begin with `prompt`, each drawn token by token as `sampling.Sampling` says,
-        up to the first of the strings in `stop`. Sample i is the same however many there are.
+        or the likeliest that a beam finds where `beam_search.BeamSearch` is given an option; up to
+        the `end_token` or the first of the strings in `stop`. Several prompts are written on at
+        once, `num_samples` of each, and named above what is written. Sample i of a prompt is the
+        same whatever other samples and prompts there are.
 
-        Raises UserError without a tokenizer, for a prompt it cannot encode or that is empty, and
-        for options out of range.
+        Raises UserError without a tokenizer, for a prompt it cannot encode or that is empty, for
+        options out of range or of both decoders, and where a beam has no room in the model.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-        # Only text that has been read can be looked through for its end.
-        tokens_at_a_time = STOPPING_TOKENS if stop else None
-        *_, texts = self._write(
-            params,
-            collections,
-            rng,
-            self._prompts(prompt, num_samples),
-            max_new_tokens,
-            sampling,
-            stop,
-            tokens_at_a_time,
+        decoder = choose_decoder(
+            Sampling(),
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
         )
+        if num_samples < 1:
+            raise UserError(f"num_samples = {num_samples}: must be at least 1")
+        if isinstance(decoder, BeamSearch) and num_samples > 1:
+            raise UserError(
+                f"num_samples = {num_samples}: a beam of num_beams = {decoder.num_beams} finds one "
+                "text; leave num_samples out"
+            )
+        prompts = (prompt,) if isinstance(prompt, str) else prompt
+        if not prompts:
+            raise UserError("prompt: give at least one")
+        writer = self._writer(params, collections, decoder, max_new_tokens, stop)
+        encoded = [self._encoded(text, decoder, max_new_tokens) for text in prompts]
+        texts = writer.texts(
+            rng,
+            [ids for ids in encoded for _ in range(num_samples)],
+            [number for _ in encoded for number in range(num_samples)],
+        )
+        if len(prompts) > 1:
+            names = [f"{text!r}, sample {i + 1}:" for text in prompts for i in range(num_samples)]
+            texts = [f"{name}\n{text}" for name, text in zip(names, texts, strict=True)]
         return {"sample": Text(texts)}
 
     def stream(
@@ -229,19 +260,25 @@ class LanguageModeling:
         *,
         prompt: str = "\n",
         max_new_tokens: int = 500,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
-        repetition_penalty: float = 1.0,
+        repetition_penalty: float | None = None,
         stop: tuple[str, ...] = (),
     ) -> Iterator[str]:
-        """What `generate` writes for one sample, as far as it is, after every token."""
-        sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-        prompts = self._prompts(prompt, 1)
-        writing = self._write(params, collections, rng, prompts, max_new_tokens, sampling, stop, 1)
-        for (text,) in writing:
-            yield text
+        """What `generate` draws for one sample, as it grows token by token. Each text begins with
+        the one before: what may become a `stop` or is half of a character is held back."""
+        sampling = choose_decoder(
+            Sampling(),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+        )
+        writer = self._writer(params, collections, sampling, max_new_tokens, stop)
+        yield from writer.stream(rng, self._encoded(prompt, sampling, max_new_tokens))
 
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
@@ -249,57 +286,64 @@ class LanguageModeling:
         """A short sample from the first token of the batch; nothing without a tokenizer."""
         if self.tokenizer is None:
             return {}
-        prompts = jnp.asarray(batch["tokens"][:1, :1], jnp.int32)
-        *_, texts = self._write(params, collections, rng, prompts, SHOWN_TOKENS, Sampling())
-        return {"sample": Text(texts)}
+        writer = self._writer(params, collections, Sampling(), SHOWN_TOKENS)
+        return {"sample": Text(writer.texts(rng, [np.asarray(batch["tokens"])[0, :1]]))}
 
-    def _prompts(self, prompt: str, num_samples: int) -> Int[Array, "num_samples length"]:
-        if num_samples < 1:
-            raise UserError(f"num_samples = {num_samples}: must be at least 1")
+    def _encoded(
+        self, prompt: str, decoder: Sampling | BeamSearch, max_new_tokens: int
+    ) -> Int[np.ndarray, " tokens"]:
+        """The prompt's tokens; what the model does not see of them is told."""
         try:
             ids = self._tokenizer().encode(prompt)
         except UserError as error:
             raise UserError(f"prompt = {prompt!r}: {error}") from error
         if not len(ids):
             raise UserError(f"prompt = {prompt!r}: has no token; give it at least one")
-        return jnp.broadcast_to(jnp.asarray(ids, jnp.int32), (num_samples, len(ids)))
+        block_size = getattr(self.model, "block_size", None)
+        if block_size is None:
+            return ids
+        if isinstance(decoder, BeamSearch) and len(ids) + max_new_tokens > block_size:
+            raise UserError(
+                f"max_new_tokens = {max_new_tokens}: do not fit behind the {len(ids)} tokens of "
+                f"prompt = {_shortened(prompt)} in objective.model.block_size = {block_size}, "
+                "where a beam must; give fewer"
+            )
+        if len(ids) > block_size:
+            logger.warning(
+                "prompt = %s: has %d tokens, and the model sees the last %d, its block_size.",
+                _shortened(prompt),
+                len(ids),
+                block_size,
+            )
+        return ids
 
-    def _write(
+    def _writer(
         self,
         params: Params,
         collections: Collections,
-        rng: PRNGKeyArray,
-        prompts: Int[Array, "num_samples length"],
+        decoder: Sampling | BeamSearch,
         max_new_tokens: int,
-        sampling: Sampling,
         stop: Sequence[str] = (),
-        tokens_at_a_time: int | None = None,
-    ) -> Iterator[list[str]]:
-        """The texts so far, up to where they stop."""
-        if max_new_tokens < 1:
-            raise UserError(f"max_new_tokens = {max_new_tokens}: must be at least 1")
-        if "" in stop:
-            raise UserError("stop: an empty string is everywhere; leave it out")
+    ) -> TextWriter:
         tokenizer = self._tokenizer()
         self._check_vocabulary(tokenizer)
-        prompt_lengths = [len(tokenizer.decode(ids)) for ids in np.asarray(prompts)]
-        for tokens in write(
+        return TextWriter(
             self.model,
             {"params": params, **collections},
-            rng,
-            prompts,
-            vocab_size=tokenizer.vocab_size,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
-            tokens_at_a_time=tokens_at_a_time,
-        ):
-            texts = [tokenizer.decode(ids) for ids in tokens]
-            ends = [
-                _end(text, stop, start) for text, start in zip(texts, prompt_lengths, strict=True)
-            ]
-            yield [text[:end] for text, end in zip(texts, ends, strict=True)]
-            if all(end is not None for end in ends):
-                return
+            tokenizer,
+            decoder,
+            max_new_tokens,
+            self._end_id(tokenizer),
+            stop,
+        )
+
+    def _end_id(self, tokenizer: Tokenizer) -> int | None:
+        if self.end_token is None:
+            return None
+        try:
+            return named_id(tokenizer, self.end_token)
+        except UserError as error:
+            raise UserError(f"objective.end_token = {self.end_token!r}: {error}") from error
 
     def _tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -343,7 +387,5 @@ def _metrics(
     }
 
 
-def _end(text: str, stop: Sequence[str], start: int) -> int | None:
-    """Where the first of these strings begins behind the prompt; None for none."""
-    places = [place for place in (text.find(string, start) for string in stop) if place >= 0]
-    return min(places, default=None)
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]!r}…"

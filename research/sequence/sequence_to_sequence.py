@@ -1,6 +1,6 @@
 """Sequence to sequence: predict each token of a target from a source and the tokens before it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,11 @@ from research.engine.metrics import Mean, accuracy, cross_entropy, mean_of
 from research.engine.objective import Aux, Batch, Collections, Params, Variables
 from research.errors import UserError
 from research.sequence.attention_maps import attention_maps, draw_attention
+from research.sequence.beam_search import BeamSearch
+from research.sequence.sampling import Sampling
 from research.sequence.sequence_batch import check_ids
-from research.sequence.translation import translate
+from research.sequence.text_writing import TextWriter, choose_decoder
+from research.sequence.translation import conditioned
 from research.sequence.translator import Translator
 
 NUM_SHOWN, NUM_MAPS = 8, 4
@@ -136,29 +139,15 @@ class SequenceToSequence:
         source: Int[Array, "batch source_length"],
         source_mask: Float[Array, "batch source_length"],
         max_new_tokens: int | None = None,
-        num_beams: int | None = None,
     ) -> list[str]:
         """The best target of each source, as text, of at most `max_new_tokens`: 100, or as many as
         the model takes.
 
         Raises UserError without a tokenizer, and where the model takes fewer.
         """
-        max_new_tokens = self.check_new_tokens(max_new_tokens)
-        tokenizer: Any = self._tokenizer("target")
-        start, end = (tokenizer.token_id(name) for name in (self.start_token, self.end_token))
-        beam = translate(
-            self.model,
-            {"params": params, **collections},
-            jnp.asarray(source),
-            jnp.asarray(source_mask) > 0,
-            vocab_size=tokenizer.vocab_size,
-            start_token=start,
-            end_token=end,
-            num_beams=num_beams or self.num_beams,
-            max_new_tokens=max_new_tokens,
-            length_penalty=self.length_penalty,
-        )
-        return [_text(tokenizer, tokens, end) for tokens in np.asarray(beam.tokens[:, 0])]
+        variables = {"params": params, **collections}
+        writer = self._writer(variables, source, source_mask, self._beams, max_new_tokens)
+        return writer.texts(jax.random.key(0), self._starts(len(source)))
 
     def check_new_tokens(self, max_new_tokens: int | None) -> int:
         """How many tokens are written at most: 100 by default, or as many as the model takes.
@@ -179,44 +168,71 @@ class SequenceToSequence:
         collections: Collections,
         rng: PRNGKeyArray,
         *,
-        prompt: str = "",
-        num_beams: int | None = None,
+        prompt: str | tuple[str, ...] = "",
         max_new_tokens: int | None = None,
+        num_beams: int | None = None,
+        length_penalty: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        stop: tuple[str, ...] = (),
     ) -> Displays:
-        """What becomes of the source `prompt`, a text a line; for the rest see `texts`.
+        """What becomes of the source `prompt`, a text a line and several prompts one after another:
+        the best that the beam finds, or one drawn token by token where `sampling.Sampling` is given
+        an option; up to the first of the strings in `stop`. For `max_new_tokens` see `texts`.
 
         Raises UserError without tokenizers, for lines that cannot be encoded, are empty or longer
-        than the model takes, and where it takes no `max_new_tokens`.
+        than the model takes, where it takes no `max_new_tokens`, and for options out of range or of
+        both decoders.
         """
-        tokenizer: Any = self._tokenizer("source")
-        end = id_or_none(tokenizer, self.end_token)  # as `data.sources.TextPairs` has it
-        rows = []
-        for line in prompt.split("\n"):
-            try:
-                ids = list(tokenizer.encode(line))
-            except UserError as error:
-                raise UserError(f"prompt = {line!r}: {error}") from error
-            if not ids:
-                raise UserError(f"prompt = {line!r}: has no token; give it at least one")
-            ids += [] if end is None else [end]
-            if self._block_size is not None and len(ids) > self._block_size:
-                raise UserError(
-                    f"prompt = {line!r}: has {len(ids)} tokens; the model takes {self._block_size}"
-                )
-            rows.append(ids)
-        source = np.zeros((len(rows), max(map(len, rows))), np.int32)
-        mask = np.zeros(source.shape, np.float32)
-        for row, ids in enumerate(rows):
-            source[row, : len(ids)], mask[row, : len(ids)] = ids, 1.0
-        texts = self.texts(
-            params,
-            collections,
-            jnp.asarray(source),
-            jnp.asarray(mask),
-            max_new_tokens,
-            num_beams,
+        decoder = choose_decoder(
+            self._beams,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
         )
-        return {"target": Text(texts)}
+        lines = (prompt if isinstance(prompt, str) else "\n".join(prompt)).split("\n")
+        variables = {"params": params, **collections}
+        writer = self._writer(variables, *self._sources(lines), decoder, max_new_tokens, stop)
+        return {"target": Text(writer.texts(rng, self._starts(len(lines))))}
+
+    def stream(
+        self,
+        params: Params,
+        collections: Collections,
+        rng: PRNGKeyArray,
+        *,
+        prompt: str = "",
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        stop: tuple[str, ...] = (),
+    ) -> Iterator[str]:
+        """What becomes of a source of one line, as it grows: the most likely token each time, or
+        drawn as `generate` does. Each text begins with the one before; errors as of `generate`."""
+        sampling = choose_decoder(
+            Sampling(temperature=0.0),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+        )
+        if "\n" in prompt:
+            raise UserError(f"prompt = {prompt!r}: one line is streamed at a time")
+        variables = {"params": params, **collections}
+        writer = self._writer(variables, *self._sources([prompt]), sampling, max_new_tokens, stop)
+        (start,) = self._starts(1)
+        yield from writer.stream(rng, start)
 
     def show(
         self, params: Params, collections: Collections, batch: Batch, rng: PRNGKeyArray
@@ -281,6 +297,61 @@ class SequenceToSequence:
             target_mask=batch["target_mask"][:, :-1] > 0,
             **arguments,
         )
+
+    def _sources(
+        self, lines: Sequence[str]
+    ) -> tuple[Int[Array, "batch source_length"], Float[Array, "batch source_length"]]:
+        """Texts as a batch has them, with their mask."""
+        tokenizer: Any = self._tokenizer("source")
+        end = id_or_none(tokenizer, self.end_token)  # as `data.sources.TextPairs` has it
+        rows = []
+        for line in lines:
+            try:
+                ids = list(tokenizer.encode(line))
+            except UserError as error:
+                raise UserError(f"prompt = {line!r}: {error}") from error
+            if not ids:
+                raise UserError(f"prompt = {line!r}: has no token; give it at least one")
+            ids += [] if end is None else [end]
+            if self._block_size is not None and len(ids) > self._block_size:
+                raise UserError(
+                    f"prompt = {line!r}: has {len(ids)} tokens; the model takes {self._block_size}"
+                )
+            rows.append(ids)
+        source = np.zeros((len(rows), max(map(len, rows))), np.int32)
+        mask = np.zeros(source.shape, np.float32)
+        for row, ids in enumerate(rows):
+            source[row, : len(ids)], mask[row, : len(ids)] = ids, 1.0
+        return jnp.asarray(source), jnp.asarray(mask)
+
+    def _writer(
+        self,
+        variables: Variables,
+        source: Int[Array, "batch source_length"],
+        source_mask: Float[Array, "batch source_length"],
+        decoder: Sampling | BeamSearch,
+        max_new_tokens: int | None,
+        stop: Sequence[str] = (),
+    ) -> TextWriter:
+        """What writes the targets of these sources."""
+        max_new_tokens = self.check_new_tokens(max_new_tokens)
+        tokenizer: Any = self._tokenizer("target")
+        model, variables = conditioned(
+            self.model, variables, jnp.asarray(source), jnp.asarray(source_mask) > 0
+        )
+        end = tokenizer.token_id(self.end_token)
+        return TextWriter(
+            model, variables, tokenizer, decoder, max_new_tokens, end, stop, with_prompt=False
+        )
+
+    def _starts(self, count: int) -> list[list[int]]:
+        """What so many targets begin with."""
+        tokenizer: Any = self._tokenizer("target")
+        return [[tokenizer.token_id(self.start_token)]] * count
+
+    @property
+    def _beams(self) -> BeamSearch:
+        return BeamSearch(self.num_beams, self.length_penalty)
 
     @property
     def _block_size(self) -> int | None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from research.sequence import GPT
-from research.sequence.decoding import write
+from research.sequence.beam_search import BeamSearch
+from research.sequence.decoding import search, write
 from research.sequence.sampling import Sampling
 from tests.random_variables import random_variables
 
@@ -129,8 +130,48 @@ def test_prompts_of_several_lengths_are_as_each_alone(variables):
     rng, mask = jax.random.key(0), jnp.asarray([[True] * 3, [False, False, True]])
     (both,) = write(MODEL, variables, rng, PROMPTS, prompt_mask=mask, **options)
     (alone,) = write(MODEL, variables, rng, PROMPTS[1:, 2:], **options)
-    # Until a window slides, which lets go of the shorter one's tokens later.
     np.testing.assert_array_equal(both[1, 2:8], alone[0, :6])
+
+
+def test_draws_behind_several_prompts_are_as_behind_each_alone(variables):
+    options = {"vocab_size": 11, "max_new_tokens": 12, "sampling": Sampling()}
+    rng, mask = jax.random.key(0), jnp.asarray([[True] * 3, [False, False, True]])
+    (both,) = write(
+        MODEL, variables, rng, PROMPTS, prompt_mask=mask, sample_numbers=[5, 5], **options
+    )
+    for row, prompt in zip(both, (PROMPTS[:1], PROMPTS[1:, 2:]), strict=True):
+        (alone,) = write(MODEL, variables, rng, prompt, sample_numbers=[5], **options)
+        # Also past the end of a block: padding leaves it before a text's own tokens do.
+        np.testing.assert_array_equal(row[-alone.shape[1] :], alone[0])
+
+
+def test_a_beam_behind_prompts_of_several_lengths(variables):
+    options = {"vocab_size": 11, "max_new_tokens": 5}
+    mask = jnp.asarray([[True] * 3, [False, False, True]])
+    greedy = search(
+        MODEL, variables, PROMPTS, prompt_mask=mask, beams=BeamSearch(num_beams=1), **options
+    )
+    chain = write(
+        MODEL,
+        variables,
+        jax.random.key(0),
+        PROMPTS,
+        prompt_mask=mask,
+        sampling=Sampling(temperature=0.0),
+        **options,
+    )
+    np.testing.assert_array_equal(greedy.tokens[:, 0], next(chain)[:, 3:])
+    both = search(MODEL, variables, PROMPTS, prompt_mask=mask, beams=BeamSearch(3, 0.0), **options)
+    for row, prompt in enumerate((PROMPTS[:1], PROMPTS[1:, 2:])):
+        alone = search(MODEL, variables, prompt, beams=BeamSearch(3, 0.0), **options)
+        np.testing.assert_array_equal(both.tokens[row], alone.tokens[0])
+        np.testing.assert_allclose(both.scores[row], alone.scores[0], rtol=1e-4)
+        for tokens, score in zip(both.tokens[row], both.scores[row], strict=True):
+            whole = jnp.concatenate([prompt[0], tokens])[None]
+            log_probabilities = jax.nn.log_softmax(forward(variables, whole))
+            steps = log_probabilities[0, prompt.shape[1] - 1 : -1]
+            np.testing.assert_allclose(steps[jnp.arange(5), tokens].sum(), score, rtol=1e-4)
+    assert (both.scores[:, 0] >= greedy.scores[:, 0] * (10 / 6) ** 0.6 - 1e-4).all()
 
 
 def test_behind_an_end_there_is_nothing_else(variables):

@@ -265,6 +265,43 @@ def test_a_stream_is_the_first_text_as_it_grows(params):
     assert last == texts[-1][: texts[-1].find(stop, 1)]
 
 
+def test_several_prompts_are_written_on_as_each_alone(params):
+    prompts = ("abc", "i", "dehcab")
+    texts = generate(params, prompt=prompts, num_samples=2)
+    names = [f"{prompt!r}, sample {i}:" for prompt in prompts for i in (1, 2)]
+    assert [text.split("\n", 1)[0] for text in texts] == names
+    for i, prompt in enumerate(prompts):
+        alone = generate(params, prompt=prompt, num_samples=2)
+        assert [text.split("\n", 1)[1] for text in texts[2 * i : 2 * i + 2]] == alone
+        assert generate(params, prompt=(prompt,), num_samples=2) == alone
+
+
+def test_a_beam_finds_a_likelier_text_than_greedy(params):
+    def log_probability(text):
+        tokens = jnp.asarray(OBJECTIVE.tokenizer.encode(text))[None]
+        logits = jax.jit(MODEL.apply)({"params": params}, tokens)[..., :10]
+        steps = jax.nn.log_softmax(logits)[0, :-1]
+        return steps[jnp.arange(7), tokens[0, 1:]].sum()
+
+    options = {"prompt": "a", "max_new_tokens": 7}
+    (greedy,) = generate(params, **options, temperature=0)
+    (one,) = generate(params, **options, num_beams=1)
+    (best,) = generate(params, **options, num_beams=200)
+    assert one == greedy
+    assert log_probability(best) > log_probability(greedy)
+    (stopped,) = generate(params, **options, num_beams=200, stop=(best[4:6],))
+    assert stopped == best[: best.find(best[4:6], 1)]
+
+
+def test_what_the_model_does_not_see_of_a_prompt_is_told(params, caplog):
+    generate(params, prompt="abcdefgh")
+    assert not caplog.messages
+    generate(params, prompt="abcdefghi")
+    assert caplog.messages == [
+        "prompt = 'abcdefghi': has 9 tokens, and the model sees the last 8, its block_size."
+    ]
+
+
 def test_a_recurrent_model_has_no_block_and_writes_on(batch):
     model = RecurrentLanguageModel(vocab_size=12, hidden_dim=16, num_layers=1)
     objective = dataclasses.replace(OBJECTIVE, model=model)
@@ -389,7 +426,15 @@ def test_streams_are_refused_where_they_cannot_be_carried(streams, batch):
         ({"max_new_tokens": 0}, "max_new_tokens = 0"),
         ({"prompt": "abXc"}, "prompt = 'abXc': The character 'X' at position 2"),
         ({"prompt": ""}, "prompt = '': has no token"),
+        ({"prompt": ()}, "prompt: give at least one"),
+        ({"prompt": ("a", "X")}, "prompt = 'X': The character 'X' at position 0"),
         ({"stop": ("a", "")}, "stop: an empty string is everywhere"),
+        ({"num_beams": 2, "top_k": 3}, "num_beams = 2: a beam is searched for .* top_k = 3"),
+        ({"num_beams": 2, "num_samples": 3}, "num_samples = 3: a beam of num_beams = 2 finds one"),
+        (
+            {"num_beams": 2, "prompt": "abc", "max_new_tokens": 6},
+            r"max_new_tokens = 6: do not fit behind the 3 tokens of prompt = 'abc' in .* = 8",
+        ),
     ],
 )
 def test_refuses_options_out_of_range(params, options, message):

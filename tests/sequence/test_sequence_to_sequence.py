@@ -10,7 +10,7 @@ import pytest
 
 from research.data.tokenizers import Word
 from research.engine.metrics import compute
-from research.engine.objective import HasCheckData, HasGenerate, HasShow, Objective
+from research.engine.objective import HasCheckData, HasGenerate, HasShow, HasStream, Objective
 from research.errors import UserError
 from research.sequence import RecurrentTranslator, SequenceToSequence, TranslationTransformer
 from tests.random_variables import random_variables
@@ -48,7 +48,7 @@ def params():
 
 
 def test_is_what_the_engine_asks_for():
-    for protocol in (Objective, HasCheckData, HasGenerate, HasShow):
+    for protocol in (Objective, HasCheckData, HasGenerate, HasStream, HasShow):
         assert isinstance(OBJECTIVE, protocol)
 
 
@@ -143,6 +143,47 @@ def test_as_many_tokens_are_written_as_the_model_takes(params):
     assert "pairs" in short.show(params, {}, BATCH, KEY)
 
 
+@pytest.mark.parametrize("model", [MODEL, RecurrentTranslator(11, 32)], ids=["attention", "GRU"])
+def test_tokens_are_drawn_as_of_a_language_model(model):
+    objective = dataclasses.replace(OBJECTIVE, model=model)
+    params = random_variables(objective.init, BATCH)["params"]
+
+    def generate(seed=0, **options):
+        given = {"prompt": "a b c\nh", "max_new_tokens": 5} | options
+        return list(objective.generate(params, {}, jax.random.key(seed), **given)["target"].texts)
+
+    tokens = jnp.ones((2, 1), jnp.int32)
+    source = jnp.asarray([[1, 2, 3], [8, 0, 0]])
+    for _ in range(5):
+        logits = model.apply({"params": params}, source, tokens, source_mask=source > 0)
+        tokens = jnp.concatenate([tokens, logits[:, -1:].argmax(-1)], axis=1)
+    rows = [list(row[1:]) for row in np.asarray(tokens)]
+    greedy = [TARGET.decode(row[: row.index(2)] if 2 in row else row) for row in rows]
+    assert generate(temperature=0) == generate(top_k=1) == greedy
+    assert generate(temperature=0, prompt=("a b c", "h")) == greedy
+    drawn = generate(temperature=3.0)
+    assert drawn == generate(temperature=3.0) != generate(1, temperature=3.0)
+    words = greedy[0].split()
+    assert generate(temperature=0, stop=(words[1],))[0] == greedy[0][: greedy[0].find(words[1])]
+    *parts, last = objective.stream(params, {}, KEY, prompt="h", max_new_tokens=5)
+    assert last == greedy[1]
+    assert all(last.startswith(part) for part in parts)
+    *_, last = objective.stream(params, {}, KEY, prompt="h", max_new_tokens=5, temperature=3.0)
+    assert [last] == generate(prompt="h", temperature=3.0)
+
+
+def test_options_of_the_beam_are_those_of_the_objective(params):
+    options = {"prompt": "a b c", "max_new_tokens": 5}
+    for settings in ({"num_beams": 1}, {"num_beams": 5, "length_penalty": 3.0}):
+        other = dataclasses.replace(OBJECTIVE, **settings)
+        expected = other.generate(params, {}, KEY, **options)
+        assert OBJECTIVE.generate(params, {}, KEY, **options, **settings) == expected
+    (text,) = expected["target"].texts
+    assert text
+    cut = OBJECTIVE.generate(params, {}, KEY, **options, **settings, stop=(text[0],))
+    assert cut["target"].texts == [""]
+
+
 def test_mistakes_are_named(params):
     with pytest.raises(UserError, match="prompt = '': has no token"):
         OBJECTIVE.generate(params, {}, KEY, prompt="a\n")
@@ -170,5 +211,9 @@ def test_mistakes_are_named(params):
         short.generate(params, {}, KEY, prompt="a " * 6)
     with pytest.raises(UserError, match=r"max_new_tokens = 5: must be at least 1 and at most 4"):
         short.generate(params, {}, KEY, prompt="a", max_new_tokens=5)
+    with pytest.raises(UserError, match=r"num_beams = 2: a beam .* temperature = 0.5"):
+        OBJECTIVE.generate(params, {}, KEY, prompt="a", num_beams=2, temperature=0.5)
+    with pytest.raises(UserError, match="one line is streamed at a time"):
+        next(OBJECTIVE.stream(params, {}, KEY, prompt="a\nb"))
     with pytest.raises(UserError, match=r"label_smoothing = 1.0"):
         dataclasses.replace(OBJECTIVE, label_smoothing=1.0)
