@@ -7,6 +7,7 @@ to 6e-5 by a cosine. nanoGPT's README reports a validation loss of about 2.85, o
 their hash. A step's windows begin at every 128th token, nanoGPT's at any.
 
     python -m research.train --config experiments/sequence/gpt2_openwebtext.py --workdir runs/gpt2
+    python -m research.generate --workdir runs/gpt2 --stream --prompt="In the beginning" --top_k=200
 
 A batch is of all devices together, and `micro_batches` splits it: 5 are for 8 GPUs, 40 for one.
 `--config.parallelism.fsdp=8` and `--config.parallelism.tensor=2` split the parameters.
@@ -56,6 +57,7 @@ def get_config() -> ConfigDict:
                     "use_bias": False,
                 },
                 "tokenizer": tokenizer,
+                "end_token": corpus["end_token"],
             },
             "data": {
                 "source": {**corpus, "stop": VALIDATION, "stride": 128},

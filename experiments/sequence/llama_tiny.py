@@ -7,6 +7,7 @@ gives no others. It reports validation losses of 1.072, 0.847 and 0.760, on the 
 the stories; ours are of the validation file. A "<s>" stands between two stories.
 
     python -m research.train --config experiments/sequence/llama_tiny.py --workdir runs/llama
+    python -m research.generate --workdir runs/llama --stream --prompt="Once upon a time"
 
 Expected: not measured yet; needs a GPU. Data: `tinystories/TinyStories-{train,valid}.txt`, with
 "<|endoftext|>" between stories (a billion characters, encoded once), and Llama 2's
@@ -26,6 +27,7 @@ SIZES = {
 }
 VALIDATION_LOSS = {"15m": 1.072, "42m": 0.847, "110m": 0.760}
 TOKENS_A_STEP = 131_072
+END = "<s>"
 
 
 def get_config(variant: str = "15m") -> ConfigDict:
@@ -47,7 +49,7 @@ def get_config(variant: str = "15m") -> ConfigDict:
             "tokenizer": tokenizer,
             "block_size": block_size,
             "stride": block_size,
-            "end_token": "<s>",
+            "end_token": END,
             "skip_empty": True,
         }
 
@@ -63,6 +65,7 @@ def get_config(variant: str = "15m") -> ConfigDict:
                     **SIZES[variant],
                 },
                 "tokenizer": tokenizer,
+                "end_token": END,
             },
             "data": {
                 "source": stories("TinyStories-train.txt"),
