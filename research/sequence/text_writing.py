@@ -114,8 +114,13 @@ class TextWriter:
         ends = np.flatnonzero(new == self.end_token)
         text = self._decoded(prompt, new[: ends[0]] if ends.size else new)
         start = len(self._decoded(prompt, ()))
-        places = [place for string in self.stop if (place := text.find(string, start)) >= 0]
-        return text[: min(places, default=None)], bool(places) or ends.size > 0
+        # The first that is whole: a longer one around it may not have been written yet.
+        found = [
+            (place + len(string), place)
+            for string in self.stop
+            if (place := text.find(string, start)) >= 0
+        ]
+        return text[: min(found)[1]] if found else text, bool(found) or ends.size > 0
 
     def _decoded(self, prompt: Ids, new: Ids) -> str:
         return self.tokenizer.decode([*prompt, *new] if self.with_prompt else new)

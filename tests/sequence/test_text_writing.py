@@ -55,6 +55,8 @@ def check_stream(objective, expected, **options):
     [
         (("JULIET",), "To JULY, JUL, "),
         (("JUL, J", "Y, Z"), "To JULY, "),
+        (("JULIET", "LIE"), "To JULY, JUL, JU"),
+        (("LIET", "JULIET"), "To JULY, JUL, "),
         (("ULIETTE", "LIETA"), "To JULY, JUL, JULIET, JULI"),
     ],
 )
