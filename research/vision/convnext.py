@@ -1,7 +1,7 @@
 """ConvNeXt (Liu et al., 2022: A ConvNet for the 2020s)."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,22 @@ from jaxtyping import Array, Float
 from research.nn.convolution import Conv
 from research.nn.initializers import truncated_normal
 from research.nn.stochastic_depth import StochasticDepth
+from research.vision.sizes import sizes_of
 
-# Blocks and channels of each stage: section 3.
+
+class ConvNeXtSizes(NamedTuple):
+    """Blocks and channels of each stage."""
+
+    stage_sizes: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+# Section 3.
 _VARIANTS = {
-    "tiny": ((3, 3, 9, 3), 96),
-    "small": ((3, 3, 27, 3), 96),
-    "base": ((3, 3, 27, 3), 128),
-    "large": ((3, 3, 27, 3), 192),
+    "tiny": ConvNeXtSizes((3, 3, 9, 3), (96, 192, 384, 768)),
+    "small": ConvNeXtSizes((3, 3, 27, 3), (96, 192, 384, 768)),
+    "base": ConvNeXtSizes((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "large": ConvNeXtSizes((3, 3, 27, 3), (192, 384, 768, 1536)),
 }
 _init = truncated_normal(0.02)
 _EPSILON = 1e-6
@@ -25,6 +34,9 @@ _EPSILON = 1e-6
 
 class ConvNeXt(nn.Module):
     """4×4 patches, four stages of depthwise 7×7 convolutions and position-wise networks.
+
+    `stage_sizes`, the blocks of each stage, and their `channels` are the variant's where they are
+    None.
 
     `stochastic_depth_rate` grows linearly with depth to this value; the paper has 0.1, 0.4, 0.5 and
     0.5 from tiny to large. `scan_layers` compiles one block a stage and loops over it: parameters
@@ -34,12 +46,23 @@ class ConvNeXt(nn.Module):
 
     num_classes: int | None = 1000
     variant: Literal["tiny", "small", "base", "large"] = "tiny"
+    stage_sizes: tuple[int, ...] | None = None
+    channels: tuple[int, ...] | None = None
     stochastic_depth_rate: float = 0.1
     layer_scale: float = 1e-6
     scan_layers: bool = False
     remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _ = self.sizes  # checks them
+        super().__post_init__()
+
+    @property
+    def sizes(self) -> ConvNeXtSizes:
+        """The variant's, and what is set instead."""
+        return sizes_of(self, _VARIANTS[self.variant])
 
     def setup(self) -> None:
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -63,14 +86,14 @@ class ConvNeXt(nn.Module):
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv: Any = partial(Conv, padding="VALID", kernel_init=_init, **types)
         norm: Any = partial(nn.LayerNorm, _EPSILON, **types)
-        depths, channels = _VARIANTS[self.variant]
-        x = norm(name="stem_norm")(conv(channels, (4, 4), 4, name="stem_conv")(images))
+        sizes = self.sizes
+        x = norm(name="stem_norm")(conv(sizes.channels[0], (4, 4), 4, name="stem_conv")(images))
         maps, index = {"stem": x}, 0
-        for stage, depth in enumerate(depths):
+        last = max(1, sum(sizes.stage_sizes) - 1)
+        for stage, (depth, channels) in enumerate(zip(*sizes, strict=True)):
             if stage > 0:
                 x = norm(name=f"downsample_{stage - 1}_norm")(x)
-                x = conv(channels * 2**stage, (2, 2), 2, name=f"downsample_{stage - 1}_conv")(x)
-            last = sum(depths) - 1
+                x = conv(channels, (2, 2), 2, name=f"downsample_{stage - 1}_conv")(x)
             rates = [self.stochastic_depth_rate * (index + i) / last for i in range(depth)]
             x, index = self._stage(stage, x, rates, train), index + depth
             maps[f"stage_{stage}"] = x

@@ -1,6 +1,6 @@
 """DenseNet (Huang, Liu, van der Maaten, Weinberger, 2017)."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,14 +12,23 @@ from research.nn.norm import BatchNorm
 from research.nn.pooling import avg_pool, max_pool
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
+from research.vision.sizes import sizes_of
 
-# Layers of each block, growth rate and channels before the first: table 1, bottleneck and
-# compression form.
+
+class DenseNetSizes(NamedTuple):
+    """Layers of each block, new channels of each layer, and channels before the first."""
+
+    stage_sizes: tuple[int, ...]
+    growth_rate: int
+    stem_channels: int
+
+
+# Table 1, bottleneck and compression form.
 _DEPTHS = {
-    121: ((6, 12, 24, 16), 32, 64),
-    161: ((6, 12, 36, 24), 48, 96),
-    169: ((6, 12, 32, 32), 32, 64),
-    201: ((6, 12, 48, 32), 32, 64),
+    121: DenseNetSizes((6, 12, 24, 16), 32, 64),
+    161: DenseNetSizes((6, 12, 36, 24), 48, 96),
+    169: DenseNetSizes((6, 12, 32, 32), 32, 64),
+    201: DenseNetSizes((6, 12, 48, 32), 32, 64),
 }
 
 
@@ -27,16 +36,31 @@ class DenseNet(nn.Module):
     """Four blocks in which every layer sees the maps of all layers before; between blocks a 1×1
     convolution halves the channels and 2×2 means the size.
 
+    `stage_sizes`, the layers of each block, `growth_rate`, the new maps of each layer, and
+    `stem_channels`, the maps before the first, are those of `depth` where they are None.
+
     `dropout_rate` is of every layer's new maps (the paper: 0.2 without augmentation). Kernels are
     He's. `remat` computes a layer's maps anew for the backward pass (Pleiss et al. 2017).
     """
 
     num_classes: int | None = 1000
     depth: Literal[121, 161, 169, 201] = 121
+    stage_sizes: tuple[int, ...] | None = None
+    growth_rate: int | None = None
+    stem_channels: int | None = None
     dropout_rate: float = 0.0
     remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _ = self.sizes  # checks them
+        super().__post_init__()
+
+    @property
+    def sizes(self) -> DenseNetSizes:
+        """Those of `depth`, and what is set instead."""
+        return sizes_of(self, _DEPTHS[self.depth])
 
     def setup(self) -> None:
         self.head = PooledHead(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
@@ -54,7 +78,7 @@ class DenseNet(nn.Module):
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, before its pooling, of `block_0` to `block_3`, and the last
         activation, `output`."""
-        depths, growth_rate, channels = _DEPTHS[self.depth]
+        depths, growth_rate, channels = self.sizes
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         he = nn.initializers.he_normal()
         conv = Conv(

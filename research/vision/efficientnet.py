@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -13,6 +13,15 @@ from research.nn.conv_norm import ConvNorm
 from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
+from research.vision.sizes import check_positive, sizes_of
+
+
+class EfficientNetSizes(NamedTuple):
+    """Factors of the numbers of channels and of blocks."""
+
+    width_factor: float
+    depth_factor: float
+
 
 # Expansion, window, stride of the first block, channels, blocks: table 1.
 _STAGES = (
@@ -24,23 +33,27 @@ _STAGES = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
-# Factors of width and depth by compound scaling, and the dropout rate; their images have 224, 240,
-# 260, 300, 380, 456, 528 and 600 pixels a side.
+# By compound scaling, and the dropout rate; their images have 224, 240, 260, 300, 380, 456, 528
+# and 600 pixels a side.
 _VARIANTS = {
-    "b0": (1.0, 1.0, 0.2),
-    "b1": (1.0, 1.1, 0.2),
-    "b2": (1.1, 1.2, 0.3),
-    "b3": (1.2, 1.4, 0.3),
-    "b4": (1.4, 1.8, 0.4),
-    "b5": (1.6, 2.2, 0.4),
-    "b6": (1.8, 2.6, 0.5),
-    "b7": (2.0, 3.1, 0.5),
+    "b0": (EfficientNetSizes(1.0, 1.0), 0.2),
+    "b1": (EfficientNetSizes(1.0, 1.1), 0.2),
+    "b2": (EfficientNetSizes(1.1, 1.2), 0.3),
+    "b3": (EfficientNetSizes(1.2, 1.4), 0.3),
+    "b4": (EfficientNetSizes(1.4, 1.8), 0.4),
+    "b5": (EfficientNetSizes(1.6, 2.2), 0.4),
+    "b6": (EfficientNetSizes(1.8, 2.6), 0.5),
+    "b7": (EfficientNetSizes(2.0, 3.1), 0.5),
 }
 
 
 class EfficientNet(nn.Module):
     """Inverted residual blocks with squeeze and excitation, scaled in width, depth and size of
     images together.
+
+    The factors of compound scaling, `width_factor` and `depth_factor`, are the variant's where they
+    are None. `stages` are of the paper's table 1: of each the expansion, the window, the stride of
+    its first block, the channels and the number of blocks, before scaling.
 
     `dropout_rate` None is the variant's own. `stochastic_depth_rate` grows linearly with depth to
     this value. `epsilon` of the batch norms is 1e-3 in the paper, and in published weights from b5
@@ -49,6 +62,9 @@ class EfficientNet(nn.Module):
 
     num_classes: int | None = 1000
     variant: Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7"] = "b0"
+    width_factor: float | None = None
+    depth_factor: float | None = None
+    stages: tuple[tuple[int, int, int, int, int], ...] = _STAGES
     dropout_rate: float | None = None
     stochastic_depth_rate: float = 0.2
     epsilon: float | None = None
@@ -56,8 +72,18 @@ class EfficientNet(nn.Module):
     dtype: str | None = None
     param_dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        _ = self.sizes  # checks them
+        check_positive(self, "stages", self.stages)
+        super().__post_init__()
+
+    @property
+    def sizes(self) -> EfficientNetSizes:
+        """The variant's, and what is set instead."""
+        return sizes_of(self, _VARIANTS[self.variant][0])
+
     def setup(self) -> None:
-        own = _VARIANTS[self.variant][2]
+        own = _VARIANTS[self.variant][1]
         self.head = PooledHead(
             self.num_classes,
             own if self.dropout_rate is None else self.dropout_rate,
@@ -77,9 +103,9 @@ class EfficientNet(nn.Module):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
-        """The maps of `stem`, of `stage_0` to `stage_6`, and the last 1×1 convolution's,
-        `output`."""
-        width, depth, _ = _VARIANTS[self.variant]
+        """The maps of `stem`, of every stage, `stage_0`, `stage_1`, …, and the last 1×1
+        convolution's, `output`."""
+        width, depth = self.sizes
         late = self.variant in ("b5", "b6", "b7")
         settings: dict[str, Any] = {
             "activation": jax.nn.silu,
@@ -91,9 +117,9 @@ class EfficientNet(nn.Module):
         conv_norm: Any = partial(ConvNorm, **settings)
         x = conv_norm(round_channels(32 * width), strides=2, name="stem")(images, train)
         maps = {"stem": x}
-        depths = [math.ceil(stage[-1] * depth) for stage in _STAGES]
+        depths = [math.ceil(stage[-1] * depth) for stage in self.stages]
         index = 0
-        for stage, (expansion, size, strides, channels, _) in enumerate(_STAGES):
+        for stage, (expansion, size, strides, channels, _) in enumerate(self.stages):
             for i in range(depths[stage]):
                 block = InvertedResidual(
                     round_channels(channels * width),

@@ -1,6 +1,6 @@
 """MLP-Mixer (Tolstikhin et al., 2021)."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -11,12 +11,23 @@ from research.nn.mlp import MLP
 from research.nn.remat import apply_block
 from research.nn.stochastic_depth import StochasticDepth
 from research.vision.patches import check_patches
+from research.vision.sizes import sizes_of
 
-# Features, layers, hidden units over tokens and over channels: table 1.
+
+class MixerSizes(NamedTuple):
+    """How wide and deep a Mixer is; the last two are hidden units over patches and channels."""
+
+    embed_dim: int
+    num_layers: int
+    tokens_dim: int
+    channels_dim: int
+
+
+# Table 1.
 _VARIANTS = {
-    "small": (512, 8, 256, 2048),
-    "base": (768, 12, 384, 3072),
-    "large": (1024, 24, 512, 4096),
+    "small": MixerSizes(512, 8, 256, 2048),
+    "base": MixerSizes(768, 12, 384, 3072),
+    "large": MixerSizes(1024, 24, 512, 4096),
 }
 _EPSILON = 1e-6
 
@@ -24,18 +35,34 @@ _EPSILON = 1e-6
 class Mixer(nn.Module):
     """Patches, blocks of a network over patches and one over channels, the mean over patches.
 
+    `embed_dim`, `num_layers` and the hidden units over patches, `tokens_dim`, and over channels,
+    `channels_dim`, are the variant's where they are None.
+
     `stochastic_depth_rate` grows linearly with depth to this value (the paper: 0.1). Kernels are
     Glorot's, and the classifier starts at 0.
     """
 
     num_classes: int | None = 1000
     variant: Literal["small", "base", "large"] = "base"
+    embed_dim: int | None = None
+    num_layers: int | None = None
+    tokens_dim: int | None = None
+    channels_dim: int | None = None
     patch_size: int = 16
     dropout_rate: float = 0.0
     stochastic_depth_rate: float = 0.0
     remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _ = self.sizes  # checks them
+        super().__post_init__()
+
+    @property
+    def sizes(self) -> MixerSizes:
+        """The variant's, and what is set instead."""
+        return sizes_of(self, _VARIANTS[self.variant])
 
     def setup(self) -> None:
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -57,7 +84,7 @@ class Mixer(nn.Module):
     ) -> dict[str, Float[Array, "batch patches features"]]:
         """The patches as they enter, `embedding`, and behind every block: `block_0`, …"""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        features, num_layers, tokens_dim, channels_dim = _VARIANTS[self.variant]
+        features, num_layers, tokens_dim, channels_dim = self.sizes
         check_patches(images.shape, self.patch_size)
         size = (self.patch_size, self.patch_size)
         x = Conv(features, size, self.patch_size, padding="VALID", name="patch_embed", **types)(

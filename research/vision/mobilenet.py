@@ -12,6 +12,7 @@ from research.nn.conv_norm import ConvNorm
 from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
+from research.vision.sizes import check_positive
 
 # Channels and stride of each block: table 1.
 _V1 = (
@@ -112,17 +113,23 @@ class MobileNetV2(nn.Module):
     """Inverted residual blocks with linear bottlenecks (Sandler et al., 2018).
 
     `width_factor` is the paper's width multiplier, which leaves the last 1280 channels as they are
-    unless it is above 1. `stem` "small" is for images of some 32×32: the first two of the five
-    halvings are left out.
+    unless it is above 1. `stages` are of the paper's table 2: of each the expansion, the channels,
+    the number of blocks and the stride of the first. `stem` "small" is for images of some 32×32:
+    the first two of the five halvings are left out.
     """
 
     num_classes: int | None = 1000
     width_factor: float = 1.0
+    stages: tuple[tuple[int, int, int, int], ...] = _V2
     stem: Literal["large", "small"] = "large"
     dropout_rate: float = 0.2
     remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "stages", self.stages)
+        super().__post_init__()
 
     def setup(self) -> None:
         self.head = PooledHead(
@@ -144,7 +151,7 @@ class MobileNetV2(nn.Module):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
-        """The maps of `stem`, of every block, `block_0` to `block_16`, and the last 1×1
+        """The maps of `stem`, of every block, `block_0`, `block_1`, …, and the last 1×1
         convolution's, `output`."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv_norm: Any = partial(ConvNorm, activation=jax.nn.relu6, **types)
@@ -154,7 +161,7 @@ class MobileNetV2(nn.Module):
         )
         maps = {"stem": stem(images, train)}
         x = maps["stem"]
-        for stage, (expansion, channels, depth, strides) in enumerate(_V2):
+        for stage, (expansion, channels, depth, strides) in enumerate(self.stages):
             if small and stage == 1:
                 strides = 1
             for i in range(depth):

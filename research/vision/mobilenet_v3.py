@@ -1,5 +1,6 @@
 """MobileNet v3 (Howard et al., 2019)."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -12,10 +13,13 @@ from research.nn.conv_norm import ConvNorm
 from research.nn.dropout import Dropout
 from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
+from research.vision.sizes import check_positive
 
-# Of each block: window, hidden channels, channels, squeeze and excitation, hard swish (or ReLU),
-# stride. Tables 1 and 2.
-_BLOCKS = {
+Block = tuple[int, int, int, bool, bool, int]
+"""Window, hidden channels, channels, squeeze and excitation, hard swish (or ReLU), stride."""
+
+# Tables 1 and 2.
+_BLOCKS: Mapping[str, tuple[Block, ...]] = {
     "large": (
         (3, 16, 16, False, False, 1),
         (3, 64, 24, False, False, 2),
@@ -53,18 +57,27 @@ _HIDDEN = {"large": 1280, "small": 1024}
 class MobileNetV3(nn.Module):
     """Searched inverted residual blocks with hard swish and squeeze and excitation.
 
+    `blocks` are those of `size` where they are None: of each the window, the hidden channels, the
+    channels, whether there is squeeze and excitation, whether hard swish (or ReLU), the stride.
+
     `epsilon` of the batch norms is 1e-3 in torchvision's weights; those of timm's
     mobilenetv3_large_100 and mobilenetv3_small_100 have 1e-5.
     """
 
     num_classes: int | None = 1000
     size: Literal["large", "small"] = "large"
+    blocks: tuple[Block, ...] | None = None
     width_factor: float = 1.0
     dropout_rate: float = 0.2
     epsilon: float = 1e-3
     remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.blocks is not None:
+            check_positive(self, "blocks", self.blocks)
+        super().__post_init__()
 
     def setup(self) -> None:
         dense: Any = partial(
@@ -103,7 +116,8 @@ class MobileNetV3(nn.Module):
         stem = conv_norm(round_channels(16 * self.width_factor), strides=2, name="stem")
         maps = {"stem": stem(images, train)}
         x = maps["stem"]
-        for i, (size, hidden, channels, squeeze, swish, strides) in enumerate(_BLOCKS[self.size]):
+        blocks = _BLOCKS[self.size] if self.blocks is None else self.blocks
+        for i, (size, hidden, channels, squeeze, swish, strides) in enumerate(blocks):
             hidden_dim = round_channels(hidden * self.width_factor)
             block = InvertedResidual(
                 round_channels(channels * self.width_factor),

@@ -1,7 +1,7 @@
 """Residual networks for images of some 224×224 (He, Zhang, Ren, Sun, 2016)."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -10,14 +10,23 @@ from research.nn.conv_norm import ConvNorm
 from research.nn.pooling import max_pool
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
+from research.vision.sizes import sizes_of
 
-# Blocks of each stage: table 1.
+
+class ResNetSizes(NamedTuple):
+    """Blocks and channels of each stage; bottlenecks give four times as many."""
+
+    stage_sizes: tuple[int, ...]
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+
+
+# Table 1.
 _DEPTHS = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
+    18: ResNetSizes((2, 2, 2, 2)),
+    34: ResNetSizes((3, 4, 6, 3)),
+    50: ResNetSizes((3, 4, 6, 3)),
+    101: ResNetSizes((3, 4, 23, 3)),
+    152: ResNetSizes((3, 8, 36, 3)),
 }
 _EXPANSION = 4
 
@@ -28,6 +37,8 @@ class ResNet(nn.Module):
     Depths 18 and 34 have blocks of two 3×3 convolutions, the others bottlenecks, which have their
     stride in the 3×3 convolution (Goyal et al. 2017, as in all published weights). `width_factor`
     2 makes bottlenecks twice as wide inside (Zagoruyko and Komodakis 2016: Wide ResNet-50-2).
+    `stage_sizes`, the blocks of each stage, and their `channels` (a quarter of a bottleneck's
+    output, and the first also the stem's) are those of `depth` where they are None.
 
     `stem` "small" is for images of some 32×32: a 3×3 convolution at stride 1 and no pooling.
     Kernels are He's; with `zero_init_last_norm` every block starts as the identity (Goyal et al.).
@@ -36,12 +47,23 @@ class ResNet(nn.Module):
 
     num_classes: int | None = 1000
     depth: Literal[18, 34, 50, 101, 152] = 50
+    stage_sizes: tuple[int, ...] | None = None
+    channels: tuple[int, ...] | None = None
     width_factor: int = 1
     stem: Literal["large", "small"] = "large"
     zero_init_last_norm: bool = True
     remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _ = self.sizes  # checks them
+        super().__post_init__()
+
+    @property
+    def sizes(self) -> ResNetSizes:
+        """Those of `depth`, and what is set instead."""
+        return sizes_of(self, _DEPTHS[self.depth])
 
     def setup(self) -> None:
         self.head = PooledHead(self.num_classes, dtype=self.dtype, param_dtype=self.param_dtype)
@@ -65,15 +87,16 @@ class ResNet(nn.Module):
             **types,
         )
         size, strides = (7, 2) if self.stem == "large" else (3, 1)
-        x = ConvNorm(64, size, strides, name="stem", **types)(images, train)
+        sizes = self.sizes
+        x = ConvNorm(sizes.channels[0], size, strides, name="stem", **types)(images, train)
         maps = {"stem": x}
         if self.stem == "large":
             x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        for stage, depth in enumerate(_DEPTHS[self.depth]):
+        for stage, (depth, channels) in enumerate(zip(*sizes, strict=True)):
             for i in range(depth):
                 strides = 2 if stage > 0 and i == 0 else 1
                 name = f"stage_{stage}_block_{i}"
-                x = apply_block(block(64 * 2**stage, strides, name=name), x, train, self.remat)
+                x = apply_block(block(channels, strides, name=name), x, train, self.remat)
             maps[f"stage_{stage}"] = x
         return maps
 

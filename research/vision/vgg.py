@@ -1,7 +1,7 @@
 """VGG (Simonyan and Zisserman, 2015)."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -11,19 +11,30 @@ from research.nn.dropout import Dropout
 from research.nn.initializers import he_normal_fan_out
 from research.nn.norm import BatchNorm
 from research.nn.pooling import adaptive_avg_pool, max_pool
+from research.vision.sizes import sizes_of
 
-# Convolutions of each stage: configurations A, B, D and E of table 1.
+
+class VGGSizes(NamedTuple):
+    """Convolutions and channels of each stage."""
+
+    stage_sizes: tuple[int, ...]
+    channels: tuple[int, ...] = (64, 128, 256, 512, 512)
+
+
+# Configurations A, B, D and E of table 1.
 _DEPTHS = {
-    11: (1, 1, 2, 2, 2),
-    13: (2, 2, 2, 2, 2),
-    16: (2, 2, 3, 3, 3),
-    19: (2, 2, 4, 4, 4),
+    11: VGGSizes((1, 1, 2, 2, 2)),
+    13: VGGSizes((2, 2, 2, 2, 2)),
+    16: VGGSizes((2, 2, 3, 3, 3)),
+    19: VGGSizes((2, 2, 4, 4, 4)),
 }
-_CHANNELS = (64, 128, 256, 512, 512)
 
 
 class VGG(nn.Module):
     """Stages of 3×3 convolutions, each with 2×2 max pooling behind it, then dense layers.
+
+    `stage_sizes`, the convolutions of each stage, and their `channels` are those of `depth` where
+    they are None.
 
     `hidden` are the widths of the dense layers between; for small images `hidden=()` and
     `pooled_size=1` are usual. The last maps are averaged to `pooled_size`, which changes nothing at
@@ -33,12 +44,23 @@ class VGG(nn.Module):
 
     num_classes: int | None = 1000
     depth: Literal[11, 13, 16, 19] = 16
+    stage_sizes: tuple[int, ...] | None = None
+    channels: tuple[int, ...] | None = None
     batch_norm: bool = False
     hidden: tuple[int, ...] = (4096, 4096)
     pooled_size: int = 7
     dropout_rate: float = 0.5
     dtype: str | None = None
     param_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _ = self.sizes  # checks them
+        super().__post_init__()
+
+    @property
+    def sizes(self) -> VGGSizes:
+        """Those of `depth`, and what is set instead."""
+        return sizes_of(self, _DEPTHS[self.depth])
 
     def setup(self) -> None:
         dense: Any = partial(
@@ -70,7 +92,7 @@ class VGG(nn.Module):
         """The maps of every stage, `stage_0` to `stage_4`, each after its pooling."""
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x, maps = images, {}
-        for stage, (depth, channels) in enumerate(zip(_DEPTHS[self.depth], _CHANNELS, strict=True)):
+        for stage, (depth, channels) in enumerate(zip(*self.sizes, strict=True)):
             for i in range(depth):
                 place = f"{stage}_{i}"
                 x = Conv(

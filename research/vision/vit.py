@@ -1,6 +1,6 @@
 """Vision Transformer (Dosovitskiy et al., 2021)."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,18 +12,31 @@ from research.nn.convolution import Conv
 from research.nn.dropout import Dropout
 from research.nn.transformer import Transformer
 from research.vision.patches import check_patches
+from research.vision.sizes import sizes_of
 
-# Features, layers, heads: table 1, and Touvron et al. 2021 for the smaller ones.
+
+class ViTSizes(NamedTuple):
+    """How wide and deep a ViT is."""
+
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+    mlp_dim: int
+
+
+# Table 1, and Touvron et al. 2021 for the smaller ones.
 _VARIANTS = {
-    "tiny": (192, 12, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
+    "tiny": ViTSizes(192, 12, 3, 768),
+    "small": ViTSizes(384, 12, 6, 1536),
+    "base": ViTSizes(768, 12, 12, 3072),
+    "large": ViTSizes(1024, 24, 16, 4096),
 }
 
 
 class ViT(nn.Module):
     """Patches, positions, a pre-norm Transformer, a layer norm and a classifier.
+
+    `embed_dim`, `num_layers`, `num_heads` and `mlp_dim` are the variant's where they are None.
 
     `pool` "token" classifies what becomes of a learned token; "average" the mean over patches,
     which are normalised before it (Beyer et al. 2022: Better plain ViT baselines) or, with
@@ -37,6 +50,10 @@ class ViT(nn.Module):
 
     num_classes: int | None = 1000
     variant: Literal["tiny", "small", "base", "large"] = "base"
+    embed_dim: int | None = None
+    num_layers: int | None = None
+    num_heads: int | None = None
+    mlp_dim: int | None = None
     patch_size: int = 16
     class_token: bool = True
     pool: Literal["token", "average"] = "token"
@@ -55,23 +72,28 @@ class ViT(nn.Module):
     def __post_init__(self) -> None:
         if self.pool == "token" and not self.class_token:
             raise ValueError('pool="token" of ViT needs class_token=True')
+        sizes = self.sizes
+        if sizes.embed_dim % sizes.num_heads:
+            raise ValueError(
+                f"num_heads={sizes.num_heads} of ViT must divide embed_dim={sizes.embed_dim}"
+            )
         super().__post_init__()
 
     @property
-    def num_heads(self) -> int:
-        """Of each block's attention."""
-        return _VARIANTS[self.variant][2]
+    def sizes(self) -> ViTSizes:
+        """The variant's, and what is set instead."""
+        return sizes_of(self, _VARIANTS[self.variant])
 
     def setup(self) -> None:
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        features, num_layers, num_heads = _VARIANTS[self.variant]
+        sizes = self.sizes
         size = (self.patch_size, self.patch_size)
-        self.patch_embed = Conv(features, size, self.patch_size, padding="VALID", **types)
+        self.patch_embed = Conv(sizes.embed_dim, size, self.patch_size, padding="VALID", **types)
         self.dropout = Dropout(self.dropout_rate)
         self.transformer = Transformer(
-            num_layers=num_layers,
-            num_heads=num_heads,
-            mlp_dim=4 * features,
+            num_layers=sizes.num_layers,
+            num_heads=sizes.num_heads,
+            mlp_dim=sizes.mlp_dim,
             final_norm=False,
             scan_layers=self.scan_layers,
             remat=self.remat,

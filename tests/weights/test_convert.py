@@ -68,8 +68,19 @@ MODELS = {
     "Transformer decoder": Transformer(
         num_layers=1, num_heads=2, mlp_dim=8, cross_attention=True, final_norm=False
     ),
+    "EfficientNet of our own": vision.EfficientNet(
+        num_classes=3, width_factor=0.5, stages=((1, 3, 1, 16, 1), (6, 3, 2, 24, 2))
+    ),
+    "ConvNeXt of our own": vision.ConvNeXt(num_classes=3, stage_sizes=(1, 2), channels=(4, 6)),
+    "MobileNetV2 of our own": vision.MobileNetV2(
+        num_classes=3, stages=((1, 8, 1, 1), (6, 8, 2, 2))
+    ),
+    "ResNet of our own": vision.ResNet(
+        num_classes=3, depth=50, stage_sizes=(1, 2), channels=(4, 6)
+    ),
     "VGG": vision.VGG(num_classes=3, depth=11, batch_norm=True, hidden=(8,), pooled_size=2),
     "ViT": vision.ViT(num_classes=3, variant="tiny"),
+    "ViT of our own": vision.ViT(num_classes=3, embed_dim=8, num_layers=2, num_heads=4, mlp_dim=12),
     "ViT average": vision.ViT(
         num_classes=3, variant="tiny", pool="average", class_token=False, norm_after_pool=True
     ),

@@ -105,7 +105,7 @@ def _convnext(modules: Modules) -> Entries:
         yield from linear(f"{theirs}.pwconv1", ours, "up")
         yield from linear(f"{theirs}.pwconv2", ours, "down")
         yield from array(f"{theirs}.layer_scale_parameter", ours, "layer_scale")
-    for stage in range(3):
+    for (stage,) in modules.found(r"downsample_(\d+)_conv"):
         theirs = f"convnext.encoder.stages.{stage + 1}.downsampling_layer"
         yield from layer_norm(f"{theirs}.0", f"downsample_{stage}_norm")
         yield from conv(f"{theirs}.1", f"downsample_{stage}_conv")
@@ -123,7 +123,7 @@ def _vit(model: ViT, modules: Modules) -> Entries:
         yield from separate_attention(
             [f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")],
             f"{theirs}.attention.output.dense",
-            model.num_heads,
+            model.sizes.num_heads,
             *ours,
             "attention",
         )

@@ -1,5 +1,6 @@
 """The names of timm's models."""
 
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -39,9 +40,10 @@ def entries(model: Any, modules: Modules) -> Entries | None:
         case MobileNetV1():
             return _mobilenet_v1(modules)
         case MobileNetV2():
-            return _mobilenet_v2(modules)
+            return _mobilenet_v2(model, modules)
         case MobileNetV3():
-            return _mobilenet_v3(modules)
+            # Its stages are told by the number of blocks.
+            return _mobilenet_v3(modules) if model.blocks is None else None
         case EfficientNet():
             return _efficientnet(modules)
         case ConvNeXt():
@@ -69,9 +71,10 @@ def _mobilenet_v1(modules: Modules) -> Entries:
     yield from linear("classifier", "head")
 
 
-def _mobilenet_v2(modules: Modules) -> Entries:
+def _mobilenet_v2(model: MobileNetV2, modules: Modules) -> Entries:
+    depths = [depth for _, _, depth, _ in model.stages]
     yield from conv_norm("conv_stem", "bn1", "stem")
-    for (i,), theirs in zip(modules.found(r"block_(\d+)"), _staged(_V2_DEPTHS), strict=True):
+    for (i,), theirs in zip(modules.found(r"block_(\d+)"), _staged(depths), strict=True):
         yield from _inverted_residual(theirs, f"block_{i}", modules)
     yield from conv_norm("conv_head", "bn2", "output")
     yield from linear("classifier", "head")
@@ -107,7 +110,7 @@ def _convnext(modules: Modules) -> Entries:
         yield from linear(f"{theirs}.mlp.fc1", ours, "up")
         yield from linear(f"{theirs}.mlp.fc2", ours, "down")
         yield from array(f"{theirs}.gamma", ours, "layer_scale")
-    for stage in range(3):
+    for (stage,) in modules.found(r"downsample_(\d+)_conv"):
         theirs = f"stages.{stage + 1}.downsample"
         yield from layer_norm(f"{theirs}.0", f"downsample_{stage}_norm")
         yield from conv(f"{theirs}.1", f"downsample_{stage}_conv")
@@ -123,7 +126,7 @@ def _vit(model: ViT, modules: Modules) -> Entries:
         ours, theirs = ("transformer", f"block_{i}"), f"blocks.{i}"
         yield from layer_norm(f"{theirs}.norm1", *ours, "attention_norm")
         yield from packed_attention(
-            f"{theirs}.attn.qkv.", f"{theirs}.attn.proj", model.num_heads, *ours, "attention"
+            f"{theirs}.attn.qkv.", f"{theirs}.attn.proj", model.sizes.num_heads, *ours, "attention"
         )
         yield from layer_norm(f"{theirs}.norm2", *ours, "mlp_norm")
         yield from linear(f"{theirs}.mlp.fc1", *ours, "mlp", "up")
@@ -147,11 +150,10 @@ def _mixer(modules: Modules) -> Entries:
 
 # Blocks of each stage as timm counts them; of v3 by how many there are in all.
 _V1_DEPTHS = (1, 2, 2, 6, 2)
-_V2_DEPTHS = (1, 2, 3, 4, 3, 3, 1)
 _V3_DEPTHS = {15: (1, 2, 3, 4, 2, 3), 11: (1, 2, 3, 2, 3)}
 
 
-def _staged(depths: tuple[int, ...]) -> list[str]:
+def _staged(depths: Sequence[int]) -> list[str]:
     return [f"blocks.{stage}.{i}" for stage, depth in enumerate(depths) for i in range(depth)]
 
 

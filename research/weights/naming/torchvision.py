@@ -54,7 +54,7 @@ def entries(model: Any, modules: Modules) -> Entries | None:
         case MobileNetV3():
             return _mobilenet_v3(modules)
         case EfficientNet():
-            return _efficientnet(modules)
+            return _efficientnet(model, modules)
         case ConvNeXt():
             return _convnext(modules)
         case ViT():
@@ -211,12 +211,12 @@ def _mobilenet_v3(modules: Modules) -> Entries:
     yield from linear("classifier.3", "head")
 
 
-def _efficientnet(modules: Modules) -> Entries:
+def _efficientnet(model: EfficientNet, modules: Modules) -> Entries:
     yield from _numbered("features.0", "stem")
     for stage, i in modules.found(r"stage_(\d+)_block_(\d+)"):
         theirs = f"features.{stage + 1}.{i}.block"
         yield from _inverted_residual(theirs, f"stage_{stage}_block_{i}", modules)
-    yield from _numbered("features.8", "output")
+    yield from _numbered(f"features.{len(model.stages) + 1}", "output")
     yield from linear("classifier.1", "head")
 
 
@@ -231,7 +231,7 @@ def _convnext(modules: Modules) -> Entries:
         yield from linear(f"{theirs}.block.5", ours, "down")
         scale = layout.with_axes(behind=2)
         yield from array(f"{theirs}.layer_scale", ours, "layer_scale", how=scale)
-    for stage in range(3):
+    for (stage,) in modules.found(r"downsample_(\d+)_conv"):
         yield from layer_norm(f"features.{2 * stage + 2}.0", f"downsample_{stage}_norm")
         yield from conv(f"features.{2 * stage + 2}.1", f"downsample_{stage}_conv")
     yield from layer_norm("classifier.0", "norm")
@@ -248,7 +248,7 @@ def _vit(model: ViT, modules: Modules) -> Entries:
         yield from packed_attention(
             f"{theirs}.self_attention.in_proj_",
             f"{theirs}.self_attention.out_proj",
-            model.num_heads,
+            model.sizes.num_heads,
             *ours,
             "attention",
         )
