@@ -253,6 +253,13 @@ IMAGENET = {
     "compute_dtype": "float32",
     "log_norms": False,
 } | NO_WARMUP
+SMALL_VIT = {
+    "objective.model.embed_dim": 32,
+    "objective.model.num_layers": 2,
+    "objective.model.num_heads": 2,
+    "objective.model.mlp_dim": 128,
+}
+FOUR_BLOCKS = {"objective.model.stage_sizes": (1, 1, 1, 1)}
 
 ONE_STEP = {
     "sequence/bert_base.py": TRANSFORMER
@@ -290,18 +297,32 @@ ONE_STEP = {
         "steps_per_call": 1,
         "compute_dtype": "float32",
     },
-    "vision/imagenet.py": IMAGENET,
-    "vision/imagenet.py:efficientnet_b0": IMAGENET,
-    "vision/imagenet.py:vit_s16": IMAGENET | {"data.transforms.5.num_classes": 10},
-    "vision/imagenet.py:mobilenet_v3_large": IMAGENET,
-    "vision/imagenet.py:convnext_t": IMAGENET
+    "vision/imagenet.py": IMAGENET | FOUR_BLOCKS,
+    "vision/imagenet.py:efficientnet_b0": IMAGENET
     | {
+        "objective.model.width_factor": 0.25,
+        "objective.model.stages": ((1, 3, 1, 16, 1), (6, 3, 2, 24, 1)),
+    },
+    "vision/imagenet.py:vit_s16": IMAGENET | SMALL_VIT | {"data.transforms.5.num_classes": 10},
+    "vision/imagenet.py:mobilenet_v3_large": IMAGENET
+    | {
+        "objective.model.blocks": (
+            (3, 16, 16, False, False, 1),
+            (5, 120, 40, True, False, 1),
+            (3, 480, 112, True, True, 1),
+        ),
+    },
+    "vision/imagenet.py:convnext_t": IMAGENET
+    | FOUR_BLOCKS
+    | {
+        "objective.model.channels": (8, 16, 32, 64),
         "data.transforms.6.transforms.0.num_classes": 10,
         "data.transforms.6.transforms.1.num_classes": 10,
     },
-    "vision/resnet_cifar10.py:small_vgg": NO_WARMUP,
-    "vision/resnet_cifar10.py:small_mobilenet": NO_WARMUP,
-    "vision/resnet_cifar10.py:small_vit": NO_WARMUP,
+    "vision/resnet_cifar10.py:small_vgg": NO_WARMUP | {"objective.model.channels": (4,) * 5},
+    "vision/resnet_cifar10.py:small_mobilenet": NO_WARMUP
+    | {"objective.model.stages": ((6, 8, 1, 1), (6, 8, 2, 2))},
+    "vision/resnet_cifar10.py:small_vit": NO_WARMUP | SMALL_VIT,
 }
 """Of configs that take one step of training only: compiling even the fewest blocks of their models
 is most of what it takes."""

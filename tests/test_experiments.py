@@ -12,7 +12,6 @@ from research import evaluate, generate, preview
 from research.engine import config as configs
 from research.engine import cost, prepare
 from research.engine.objective import HasGenerate
-from research.vision import convnext, efficientnet, mobilenet, mobilenet_v3, resnet, vgg, vit
 from tests import golden, processes, shared
 from tests.random_variables import random_arrays
 from tests.shrink import (
@@ -73,23 +72,8 @@ def test_config_runs(config, tmp_path, shared_dir, capsys):
         assert streamed == (output / "sample.txt").read_text().rstrip("\n") + "\n"
 
 
-@pytest.fixture
-def shallow(monkeypatch):
-    """The large configs' models with one block of each kind, or two: compiling takes most of a
-    test's time, and no setting makes these models smaller."""
-    monkeypatch.setitem(resnet._DEPTHS, 50, (1, 1, 1, 1))
-    monkeypatch.setitem(efficientnet._VARIANTS, "b0", (0.25, 0.25, 0.2))
-    monkeypatch.setattr(efficientnet, "_STAGES", efficientnet._STAGES[:2])
-    for variant in ("tiny", "small"):
-        monkeypatch.setitem(vit._VARIANTS, variant, (32, 2, 2))
-    monkeypatch.setattr(vgg, "_CHANNELS", (4, 4, 4, 4, 4))
-    monkeypatch.setattr(mobilenet, "_V2", ((6, 8, 1, 1), (6, 8, 2, 2)))
-    monkeypatch.setitem(mobilenet_v3._BLOCKS, "large", mobilenet_v3._BLOCKS["large"][::5])
-    monkeypatch.setitem(convnext._VARIANTS, "tiny", ((1, 1, 1, 1), 8))
-
-
 @pytest.mark.parametrize("config", sorted(ONE_STEP))
-@pytest.mark.usefixtures("quickly_traced", "shallow")
+@pytest.mark.usefixtures("quickly_traced")
 def test_large_config_takes_a_step(config, tmp_path, shared_dir, monkeypatch):
     data_dir = shared.small_data(shared_dir)
     monkeypatch.setenv("RESEARCH_DATA_DIR", str(data_dir))  # as commands do for --data_dir
