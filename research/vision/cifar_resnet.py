@@ -14,6 +14,7 @@ from research.nn.initializers import he_normal_fan_out
 from research.nn.norm import BatchNorm
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
+from research.vision.stride import check_stride
 
 
 class CifarResNet(nn.Module):
@@ -56,7 +57,11 @@ class CifarResNet(nn.Module):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
-        """The maps of `stem` and of `stage_0` to `stage_2`."""
+        """The maps of `stem` and of `stage_0` to `stage_2`.
+
+        Raises ValueError for images smaller than the network's stride.
+        """
+        check_stride(self, images.shape, 4)
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = ConvNorm(self.channels, name="stem", **types)(images, train)
         maps = {"stem": x}
@@ -139,7 +144,11 @@ class WideResNet(nn.Module):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
-        """The maps of `stem`, `stage_0` to `stage_2`, and of the last activation, `output`."""
+        """The maps of `stem`, `stage_0` to `stage_2`, and of the last activation, `output`.
+
+        Raises ValueError for images smaller than the network's stride.
+        """
+        check_stride(self, images.shape, 4)
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = Conv(16, (3, 3), use_bias=False, kernel_init=he_normal_fan_out, name="stem", **types)(
             images

@@ -14,6 +14,7 @@ from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
 from research.vision.sizes import check_positive, sizes_of
+from research.vision.stride import check_stride
 
 
 class EfficientNetSizes(NamedTuple):
@@ -104,7 +105,12 @@ class EfficientNet(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, of every stage, `stage_0`, `stage_1`, …, and the last 1×1
-        convolution's, `output`."""
+        convolution's, `output`.
+
+        Raises ValueError for images smaller than the network's stride.
+        """
+        total = 2 * math.prod(strides for _, _, strides, _, _ in self.stages)
+        check_stride(self, images.shape, total)
         width, depth = self.sizes
         late = self.variant in ("b5", "b6", "b7")
         settings: dict[str, Any] = {

@@ -12,6 +12,7 @@ from research.nn.dropout import Dropout
 from research.nn.initializers import truncated_normal
 from research.nn.pooling import adaptive_avg_pool, ceil_padding, max_pool
 from research.vision.pooled_head import PooledHead
+from research.vision.stride import check_stride
 
 # Of each block: 1×1; 3×3 reduced, 3×3; 5×5 reduced, 5×5; behind the pooling. Table 1.
 _STAGES = (
@@ -78,7 +79,11 @@ class GoogLeNet(nn.Module):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
-        """The maps of `stem` and of every block: `stage_0_block_0`, …"""
+        """The maps of `stem` and of every block: `stage_0_block_0`, …
+
+        Raises ValueError for images smaller than the network's stride.
+        """
+        check_stride(self, images.shape, 32)
         conv_norm: Any = partial(_ConvNorm, dtype=self.dtype, param_dtype=self.param_dtype)
         x = conv_norm(64, 7, strides=2, name="conv_0")(images, train)
         x = _halve(x, 3)

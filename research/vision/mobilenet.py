@@ -1,5 +1,6 @@
 """MobileNet v1 and v2."""
 
+import math
 from functools import partial
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
 from research.vision.sizes import check_positive
+from research.vision.stride import check_stride
 
 # Channels and stride of each block: table 1.
 _V1 = (
@@ -64,7 +66,11 @@ class MobileNetV1(nn.Module):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
-        """The maps of `stem` and of every block: `block_0` to `block_12`."""
+        """The maps of `stem` and of every block: `block_0` to `block_12`.
+
+        Raises ValueError for images smaller than the network's stride.
+        """
+        check_stride(self, images.shape, 2 * math.prod(strides for _, strides in _V1))
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         stem = ConvNorm(
             round_channels(32 * self.width_factor),
@@ -152,18 +158,25 @@ class MobileNetV2(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, of every block, `block_0`, `block_1`, …, and the last 1×1
-        convolution's, `output`."""
+        convolution's, `output`.
+
+        Raises ValueError for images smaller than the network's stride.
+        """
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv_norm: Any = partial(ConvNorm, activation=jax.nn.relu6, **types)
+        # A small stem takes away the first two of the strides.
         small = self.stem == "small"
+        strides_of = [
+            1 if small and stage == 1 else strides
+            for stage, (*_, strides) in enumerate(self.stages)
+        ]
+        check_stride(self, images.shape, (1 if small else 2) * math.prod(strides_of))
         stem = conv_norm(
             round_channels(32 * self.width_factor), strides=1 if small else 2, name="stem"
         )
         maps = {"stem": stem(images, train)}
         x = maps["stem"]
-        for stage, (expansion, channels, depth, strides) in enumerate(self.stages):
-            if small and stage == 1:
-                strides = 1
+        for (expansion, channels, depth, _), strides in zip(self.stages, strides_of, strict=True):
             for i in range(depth):
                 name = f"block_{len(maps) - 1}"
                 block = InvertedResidual(

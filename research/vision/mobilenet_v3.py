@@ -1,5 +1,6 @@
 """MobileNet v3 (Howard et al., 2019)."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from research.nn.dropout import Dropout
 from research.nn.inverted_residual import InvertedResidual
 from research.nn.remat import apply_block
 from research.vision.sizes import check_positive
+from research.vision.stride import check_stride
 
 Block = tuple[int, int, int, bool, bool, int]
 """Window, hidden channels, channels, squeeze and excitation, hard swish (or ReLU), stride."""
@@ -105,7 +107,12 @@ class MobileNetV3(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of `stem`, of every block, `block_0`, `block_1`, …, and the last 1×1
-        convolution's, `output`."""
+        convolution's, `output`.
+
+        Raises ValueError for images smaller than the network's stride.
+        """
+        blocks = _BLOCKS[self.size] if self.blocks is None else self.blocks
+        check_stride(self, images.shape, 2 * math.prod(strides for *_, strides in blocks))
         settings: dict[str, Any] = {
             "epsilon": self.epsilon,
             "momentum": 0.99,
@@ -116,7 +123,6 @@ class MobileNetV3(nn.Module):
         stem = conv_norm(round_channels(16 * self.width_factor), strides=2, name="stem")
         maps = {"stem": stem(images, train)}
         x = maps["stem"]
-        blocks = _BLOCKS[self.size] if self.blocks is None else self.blocks
         for i, (size, hidden, channels, squeeze, swish, strides) in enumerate(blocks):
             hidden_dim = round_channels(hidden * self.width_factor)
             block = InvertedResidual(

@@ -11,6 +11,7 @@ from research.nn.pooling import max_pool
 from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
 from research.vision.sizes import sizes_of
+from research.vision.stride import check_stride
 
 
 class ResNetSizes(NamedTuple):
@@ -79,7 +80,10 @@ class ResNet(nn.Module):
     def features(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
-        """The maps of `stem`, before its pooling, and of `stage_0` to `stage_3`."""
+        """The maps of `stem`, before its pooling, and of every stage: `stage_0`, `stage_1`, …
+
+        Raises ValueError for images smaller than the network's stride.
+        """
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         block: Any = partial(
             BasicBlock if self.depth < 50 else partial(Bottleneck, width_factor=self.width_factor),
@@ -88,6 +92,8 @@ class ResNet(nn.Module):
         )
         size, strides = (7, 2) if self.stem == "large" else (3, 1)
         sizes = self.sizes
+        stem_stride = 4 if self.stem == "large" else 1
+        check_stride(self, images.shape, stem_stride * 2 ** (len(sizes.stage_sizes) - 1))
         x = ConvNorm(sizes.channels[0], size, strides, name="stem", **types)(images, train)
         maps = {"stem": x}
         if self.stem == "large":

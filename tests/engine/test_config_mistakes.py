@@ -504,6 +504,12 @@ WITH_DATA = {
         objective__model__kernel_size=5,
         needs_data=True,
     ),
+    "images smaller than the stride of the network": mistake(
+        "objective.model: vision.ResNet: images of 8×8 pixels are too small for ResNet, which "
+        "shrinks them 32 times",
+        objective__model={"name": "vision.ResNet", "num_classes": 10, "depth": 18},
+        needs_data=True,
+    ),
     "patches that do not cover the images": mistake(
         "objective.model: vision.ViT: patch_size = 16 must divide the sides of the images, 8×8",
         objective__model={"name": "vision.ViT", "num_classes": 10, "variant": "tiny"},

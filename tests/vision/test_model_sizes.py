@@ -129,3 +129,41 @@ def test_what_is_not_set_is_the_variants(model, same):
 def test_numbers_that_make_no_network(model, settings, message):
     with pytest.raises(ValueError, match=message):
         model(**settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "stride"),
+    [
+        (vision.ResNet(depth=18), 32),
+        (vision.ResNet(depth=18, stem="small"), 8),
+        (vision.ResNet(depth=18, stage_sizes=(1, 1), channels=(4, 4)), 8),
+        (vision.CifarResNet(depth=8), 4),
+        (vision.WideResNet(depth=10, widen_factor=1), 4),
+        (vision.GoogLeNet(), 32),
+        (vision.MobileNetV1(), 32),
+        (vision.MobileNetV2(), 32),
+        (vision.MobileNetV2(stem="small"), 8),
+        (vision.MobileNetV3(), 32),
+        (vision.EfficientNet(), 32),
+        (vision.EfficientNet(stages=STAGES), 4),
+    ],
+)
+def test_images_smaller_than_the_stride(model, stride):
+    name = type(model).__name__
+    small = jax.ShapeDtypeStruct((1, stride, stride - 1, 3), jnp.float32)
+    message = rf"images of {stride}×{stride - 1} pixels are too small for {name}, which shrinks"
+    with pytest.raises(ValueError, match=f"{message} them {stride} times"):
+        jax.eval_shape(model.init, jax.random.key(0), small)
+
+
+@pytest.mark.parametrize("name", ["ResNet", "EfficientNet", "MobileNetV2", "MobileNetV3"])
+def test_the_stride_is_what_the_last_maps_are_smaller_by(name):
+    """And images that are as large are taken."""
+    model, _ = MODELS[name]
+    stride = {"ResNet": 8}.get(name, 4)
+    maps, _ = jax.eval_shape(
+        partial(model.init_with_output, method="features"),
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, stride, stride, 3), jnp.float32),
+    )
+    assert min(x.shape[1] for x in maps.values()) == 1
