@@ -1,13 +1,14 @@
 """LeNet-5, the convolutional network of LeCun et al. 1998, with its usual variations."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from research.nn.convolution import Conv
+from research.nn.dropout import Dropout
 from research.nn.pooling import avg_pool, max_pool
 
 _ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jax.nn.tanh}
@@ -33,24 +34,40 @@ class LeNet(nn.Module):
     pooling: Literal["max", "average"] = "max"
     dropout_rate: float = 0.0
     dtype: str | None = None
+    param_dtype: str = "float32"
 
-    @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch outputs"]:
         """Logits of the classes; dropout before each dense layer where `train`."""
+        _, output = self._layers(images, train)
+        return output
+
+    def features(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> dict[str, Float[Array, "..."]]:
+        """The maps of every stage after its pooling, `stage_0`, …, and what the hidden layers
+        give, `dense_0`, …"""
+        layers, _ = self._layers(images, train)
+        return layers
+
+    @nn.compact
+    def _layers(self, images: Array, train: bool) -> tuple[dict[str, Array], Array]:
+        """Every layer's output by name, and the last."""
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         activation = _ACTIVATIONS[self.activation]
         pool = max_pool if self.pooling == "max" else avg_pool
-        x = images
+        x, layers = images, {}
         for i, (channels, padding) in enumerate(zip(self.channels, self.padding, strict=True)):
             kernel_size = (self.kernel_size, self.kernel_size)
-            x = Conv(channels, kernel_size, padding=padding, dtype=self.dtype, name=f"conv_{i}")(x)
-            x = pool(activation(x), (2, 2))
+            x = Conv(channels, kernel_size, padding=padding, name=f"conv_{i}", **types)(x)
+            x = layers[f"stage_{i}"] = pool(activation(x), (2, 2))
         x = x.reshape(x.shape[0], -1)
         for i, features in enumerate(self.hidden):
-            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-            x = activation(nn.Dense(features, dtype=self.dtype, name=f"dense_{i}")(x))
+            x = Dropout(self.dropout_rate)(x, not train)
+            x = activation(nn.Dense(features, name=f"dense_{i}", **types)(x))
+            layers[f"dense_{i}"] = x
         if self.num_classes is None:
-            return x
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="head")(x)
+            return layers, x
+        x = Dropout(self.dropout_rate)(x, not train)
+        return layers, nn.Dense(self.num_classes, name="head", **types)(x)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from research.vision import ConvNet, LeNet
 from tests.parity import Fixture
@@ -45,6 +46,30 @@ def test_lenet_settings_change_what_is_computed():
     outputs = [jax.jit(LeNet(**small, **extra).apply)(params, images) for extra in variations]
     assert not np.allclose(outputs[0], outputs[1])
     assert not np.allclose(outputs[0], outputs[2])
+
+
+def test_dropout_of_lenet_may_be_traced():
+    """As trials have it that differ in it; what it draws is what Flax's own layer draws."""
+    images = jax.random.normal(jax.random.key(1), (2, 8, 8, 1))
+    model = LeNet(channels=(2,), padding=("SAME",), hidden=(), num_classes=3)
+    variables = random_variables(model.init, images)
+    rng = jax.random.key(2)
+
+    @jax.jit
+    def outputs(rate):
+        dropping = model.clone(dropout_rate=rate)
+        return dropping.apply(variables, images, train=True, rngs={"dropout": rng})
+
+    class Dropped(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dropout(0.4, deterministic=False)(x)
+
+    maps = model.apply(variables, images, method="features")["stage_0"]
+    kept = Dropped().apply({}, maps.reshape(2, -1), rngs={"dropout": rng})
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(outputs(0.4), kept @ head["kernel"] + head["bias"], rtol=1e-4)
+    assert not np.allclose(outputs(0.4), outputs(0.0))
 
 
 def test_convnet_averages_its_last_stage():
