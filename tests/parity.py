@@ -87,7 +87,7 @@ def load_counts() -> dict[str, int]:
 
 
 def _existing(name: str) -> Path:
-    own = OWN / name.removeprefix("fixtures/")
+    own = OWN / name.removeprefix("more/").removeprefix("fixtures/")
     path = own if own.exists() else FOLDER / name
     if not path.exists():
         pytest.skip(f"no parity fixtures: {path} is absent (set RESEARCH_PARITY_DIR)")
