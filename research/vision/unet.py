@@ -12,6 +12,7 @@ from research.nn.convolution import Conv, ConvTranspose
 from research.nn.dropout import Dropout
 from research.nn.norm import BatchNorm
 from research.nn.pooling import max_pool
+from research.nn.remat import apply_block
 
 Norm = Literal["none", "batch", "instance"]
 
@@ -22,17 +23,27 @@ class UNet(nn.Module):
 
     With `padding` "VALID", as in the paper, nothing is added at the borders: the output is smaller
     than the images, is that of their middle, and maps of the way down are cropped. With "SAME" it
-    has their size. Images are halved a level but the last, and what remains must be even before it.
-    Dropout is at the end of the way down. Kernels are He's. The paper has no `norm`; "instance"
-    takes each image's statistics (nnU-Net; Isensee et al., 2021), which does not depend on how few
-    images a batch has.
+    has their size. Images are halved a level but the last. With "VALID" what remains must be even
+    before it; with "SAME" an odd last row or column is left out, and zeros take its place on the
+    way up.
+
+    Dropout is at the end of the way down. The paper has no `norm`; "instance" takes each image's
+    statistics (nnU-Net; Isensee et al., 2021), which does not depend on how few images a batch has.
+    `up_activation` is a ReLU behind each up-convolution. The much-used milesial/Pytorch-UNet has
+    none, and batch norm, "SAME" and a dropout rate of 0.
+
+    Kernels are He's, for the number of a kernel's inputs. At stride 2 a pixel sees a quarter of an
+    up-convolution's, so that these begin with half the standard deviation that would keep theirs.
+    `remat` keeps only the inputs of each pair of convolutions for the backward pass.
     """
 
     num_classes: int = 2
     channels: tuple[int, ...] = (64, 128, 256, 512, 1024)
     padding: Literal["VALID", "SAME"] = "VALID"
     norm: Norm = "none"
+    up_activation: bool = True
     dropout_rate: float = 0.5
+    remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -60,7 +71,7 @@ class UNet(nn.Module):
         x, last = images, len(self.channels) - 1
         for level, channels in enumerate(self.channels):
             if level > 0:
-                if x.shape[1] % 2 or x.shape[2] % 2:
+                if self.padding == "VALID" and (x.shape[1] % 2 or x.shape[2] % 2):
                     size = "×".join(map(str, x.shape[1:3]))
                     raise ValueError(
                         f"level {level - 1} has {size} maps, which cannot be halved; with "
@@ -68,7 +79,8 @@ class UNet(nn.Module):
                         "size or fewer channels, or padding='SAME'"
                     )
                 x = max_pool(x, (2, 2))
-            x = double(channels, name=f"down_{level}_convs")(x, train)
+            convs = double(channels, name=f"down_{level}_convs")
+            x = apply_block(convs, x, train, self.remat)
             if level >= last - 1:
                 x = Dropout(self.dropout_rate)(x, not train)
             maps[f"down_{level}"] = x
@@ -82,9 +94,15 @@ class UNet(nn.Module):
                 name=f"up_{level}_conv",
                 **types,
             )(x)
-            x = nn.relu(x)
-            x = jnp.concatenate([crop(maps[f"down_{level}"], x.shape[1:3]), x], -1)
-            x = double(channels, name=f"up_{level}_convs")(x, train)
+            if self.up_activation:
+                x = nn.relu(x)
+            beside = maps[f"down_{level}"]
+            if self.padding == "SAME":
+                missing = [beside.shape[axis] - x.shape[axis] for axis in (1, 2)]
+                x = jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+            x = jnp.concatenate([crop(beside, x.shape[1:3]), x], -1)
+            convs = double(channels, name=f"up_{level}_convs")
+            x = apply_block(convs, x, train, self.remat)
             maps[f"up_{level}"] = x
         return maps
 
