@@ -1,13 +1,15 @@
 """LeNet-5 as it was published (LeCun, Bottou, Bengio, Haffner, 1998)."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from research.nn.convolution import Conv, convolve
+from research.nn.initializers import symmetric_uniform
 from research.nn.pooling import avg_pool
 
 # Which maps of S2 each map of C3 sees: table 1.
@@ -26,6 +28,10 @@ class LeNet1998(nn.Module):
     Subsampling has a coefficient and a bias a map, C3 sees the maps of its table 1 only, and
     activations are 1.7159 tanh(2x / 3). A dense layer takes the place of the fixed bitmaps against
     which the last layer compared; it adds 85 parameters a class.
+
+    Kernels are uniform between -2.4 / n and 2.4 / n, where n is the number of inputs of a unit
+    (appendix A). Biases begin at 0, coefficients at 1/4, with which a window's mean is taken, and
+    the dense layer at LeCun's scale.
     """
 
     num_classes: int | None = 10
@@ -57,14 +63,15 @@ class LeNet1998(nn.Module):
             size = "×".join(map(str, images.shape[1:3]))
             raise ValueError(f"LeNet1998 takes images of 32×32 or 28×28 pixels, not {size}")
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        conv: dict[str, Any] = {"kernel_size": (5, 5), "padding": "VALID", **types}
+        drawn: dict[str, Any] = {"kernel_init": _uniform_by_inputs, **types}
+        conv: dict[str, Any] = {"kernel_size": (5, 5), "padding": "VALID", **drawn}
         layers = {"c1": _squash(Conv(6, name="c1", **conv)(images))}
         layers["s2"] = Subsampling(name="s2", **types)(layers["c1"])
         layers["c3"] = _squash(SparseConv(name="c3", **types)(layers["s2"]))
         layers["s4"] = Subsampling(name="s4", **types)(layers["c3"])
         layers["c5"] = _squash(Conv(120, name="c5", **conv)(layers["s4"]))
         flat = layers["c5"].reshape(images.shape[0], -1)
-        layers["f6"] = _squash(nn.Dense(84, name="f6", **types)(flat))
+        layers["f6"] = _squash(nn.Dense(84, name="f6", **drawn)(flat))
         return layers
 
 
@@ -98,9 +105,10 @@ class SparseConv(nn.Module):
     ) -> Float[Array, "batch rows columns 16"]:
         """Convolves without padding."""
         param_dtype = jnp.dtype(self.param_dtype)
+        inputs = 25 * np.array([len(_SEEN[target]) for _, target in _PLACES], param_dtype)
         kernels = self.param(
             "kernel",
-            nn.initializers.variance_scaling(1 / 4, "fan_in", "normal", in_axis=(0, 1), out_axis=2),
+            lambda *drawn: symmetric_uniform(2.4)(*drawn) / inputs,
             (5, 5, len(_PLACES)),
             param_dtype,
         )
@@ -115,6 +123,11 @@ class SparseConv(nn.Module):
             kernel_dilation=(1, 1),
         )
         return y + bias.astype(x.dtype)
+
+
+def _uniform_by_inputs(rng: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """The paper's, for kernels whose last axis is that of the outputs."""
+    return symmetric_uniform(2.4 / math.prod(shape[:-1]))(rng, shape, dtype)
 
 
 def _squash(x: Array) -> Array:

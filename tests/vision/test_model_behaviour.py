@@ -253,6 +253,21 @@ def test_lenet_of_1998_sees_what_its_table_says():
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
 
 
+def test_kernels_of_lenet_of_1998_begin_by_the_number_of_their_inputs():
+    """LeCun et al. 1998, appendix A: uniform in ±2.4 / n."""
+    params = jax.jit(vision.LeNet1998().init)(jax.random.key(0), np.zeros((1, 28, 28, 1)))["params"]
+    kernels = {name: params[name]["kernel"] for name in ("c1", "c5", "f6")}
+    kernels |= {
+        "map 0 of c3": params["c3"]["kernel"][..., :3],
+        "map 15 of c3": params["c3"]["kernel"][..., -6:],
+    }
+    inputs = {"c1": 25, "c5": 16 * 25, "f6": 120, "map 0 of c3": 3 * 25, "map 15 of c3": 6 * 25}
+    for name, kernel in kernels.items():
+        bound = 2.4 / inputs[name]
+        assert 0.9 * bound < np.abs(kernel).max() <= bound, name
+        np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.1, err_msg=name)
+
+
 def test_unet_shrinks_as_in_the_paper_or_keeps_the_size():
     paper = vision.UNet(channels=(2, 4, 8, 16, 32))
     shapes = jax.eval_shape(paper.init_with_output, jax.random.key(0), jnp.zeros((1, 572, 572, 1)))
