@@ -104,15 +104,21 @@ class ConvNeXt(nn.Module):
             ConvNeXtBlock, self.layer_scale, dtype=self.dtype, param_dtype=self.param_dtype
         )
 
+        if not self.scan_layers:
+            for i, rate in enumerate(rates):
+                # Not an argument, which would be traced: a rate of 0 draws nothing.
+                def apply_one(block: ConvNeXtBlock, x: Array, rate: Any = rate) -> Array:
+                    return block(x, rate, train)
+
+                named = block(name=f"stage_{stage}_block_{i}")
+                x = (nn.remat(apply_one) if self.remat else apply_one)(named, x)
+            return x
+
         def apply(block: ConvNeXtBlock, x: Array, rate: Any) -> Array:
             return block(x, rate, train)
 
         if self.remat:  # inside a scan XLA cannot undo the recomputation, so it needs no barrier
-            apply = nn.remat(apply, prevent_cse=not self.scan_layers)
-        if not self.scan_layers:
-            for i, rate in enumerate(rates):
-                x = apply(block(name=f"stage_{stage}_block_{i}"), x, rate)
-            return x
+            apply = nn.remat(apply, prevent_cse=False)
         scan = nn.scan(
             lambda block, x, rate: (apply(block, x, rate), None),
             variable_axes={"params": 0},

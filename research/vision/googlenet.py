@@ -11,6 +11,7 @@ from research.nn.conv_norm import ConvNorm
 from research.nn.dropout import Dropout
 from research.nn.initializers import truncated_normal
 from research.nn.pooling import adaptive_avg_pool, ceil_padding, max_pool
+from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
 from research.vision.stride import check_stride
 
@@ -47,6 +48,7 @@ class GoogLeNet(nn.Module):
     auxiliary: bool = False
     dropout_rate: float = 0.2
     auxiliary_dropout_rate: float = 0.7
+    remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -97,7 +99,7 @@ class GoogLeNet(nn.Module):
                 block = InceptionBlock(
                     channels, dtype=self.dtype, param_dtype=self.param_dtype, name=name
                 )
-                x = maps[name] = block(x, train)
+                x = maps[name] = apply_block(block, x, train, self.remat)
         return maps
 
 

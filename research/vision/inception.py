@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from research.nn.conv_norm import ConvNorm
 from research.nn.initializers import truncated_normal
 from research.nn.pooling import avg_pool, max_pool
+from research.nn.remat import apply_block
 from research.vision.pooled_head import PooledHead
 
 
@@ -98,6 +99,7 @@ class InceptionV3(nn.Module):
     num_classes: int | None = 1000
     auxiliary: bool = False
     dropout_rate: float = 0.5
+    remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -138,7 +140,8 @@ class InceptionV3(nn.Module):
         maps = {"stem": x}
         x = max_pool(x, (3, 3), (2, 2))
         for name, branches in BLOCKS.items():
-            x = maps[name] = Mixed(branches, name=name, **types)(x, train)
+            block = Mixed(branches, name=name, **types)
+            x = maps[name] = apply_block(block, x, train, self.remat)
         return maps
 
 
