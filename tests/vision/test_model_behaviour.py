@@ -1,9 +1,12 @@
 """What training mode, rematerialisation and scanned layers do to image models."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 
 from research import vision
@@ -12,41 +15,72 @@ from research.weights.stacking import stacked, unstacked
 from tests.random_variables import random_variables
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-LARGER = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
 
 # Name -> model and the names of its features.
 MODELS = {
     "MLP": (vision.MLP(hidden=(8,)), "pixels hidden_0"),
+    "LeNet": (vision.LeNet(), "stage_0 stage_1 dense_0 dense_1"),
+    "LeNet1998": (vision.LeNet1998(), "c1 s2 c3 s4 c5 f6"),
     "AlexNet": (vision.AlexNet(), "stage_0 stage_1 stage_2"),
     "VGG": (vision.VGG(depth=11, batch_norm=True), "stage_0 stage_1 stage_2 stage_3 stage_4"),
+    "AirbenchNet": (vision.AirbenchNet(channels=(4, 4, 8)), "whitening stage_0 stage_1 stage_2"),
     "ResNet": (vision.ResNet(depth=18), "stem stage_0 stage_1 stage_2 stage_3"),
     "CifarResNet": (vision.CifarResNet(depth=8), "stem stage_0 stage_1 stage_2"),
     "WideResNet": (
         vision.WideResNet(depth=10, widen_factor=1),
         "stem stage_0 stage_1 stage_2 output",
     ),
-    "DenseNet": (vision.DenseNet(), "stem block_0 block_1 block_2 block_3 output"),
+    "DenseNet": (
+        vision.DenseNet(stage_sizes=(1, 2, 1, 1)),
+        "stem block_0 block_1 block_2 block_3 output",
+    ),
+    "GoogLeNet": (
+        vision.GoogLeNet(),
+        "stem "
+        + " ".join(f"stage_{i}_block_{j}" for i, n in enumerate((2, 5, 2)) for j in range(n)),
+    ),
+    "InceptionV3": (
+        vision.InceptionV3(),
+        "stem mixed_5b mixed_5c mixed_5d mixed_6a mixed_6b mixed_6c mixed_6d mixed_6e mixed_7a "
+        "mixed_7b mixed_7c",
+    ),
     "MobileNetV1": (vision.MobileNetV1(), "stem " + " ".join(f"block_{i}" for i in range(13))),
+    "MobileNetV2": (
+        vision.MobileNetV2(stages=((1, 16, 1, 1), (6, 24, 2, 2))),
+        "stem block_0 block_1 block_2 output",
+    ),
+    "MobileNetV3": (
+        vision.MobileNetV3(size="small"),
+        "stem " + " ".join(f"block_{i}" for i in range(11)) + " output",
+    ),
     "EfficientNet": (
-        vision.EfficientNet(),
+        vision.EfficientNet(depth_factor=0.25),
         "stem " + " ".join(f"stage_{i}" for i in range(7)) + " output",
     ),
-    "ConvNeXt": (vision.ConvNeXt(), "stem stage_0 stage_1 stage_2 stage_3"),
-    "ViT": (
-        vision.ViT(variant="tiny"),
-        "embedding " + " ".join(f"block_{i}" for i in range(12)),
+    "ConvNeXt": (
+        vision.ConvNeXt(stage_sizes=(1, 2, 1, 1)),
+        "stem stage_0 stage_1 stage_2 stage_3",
     ),
-    "Mixer": (
-        vision.Mixer(variant="small"),
-        "embedding " + " ".join(f"block_{i}" for i in range(8)),
+    "ViT": (vision.ViT(num_layers=3), "embedding block_0 block_1 block_2"),
+    "Mixer": (vision.Mixer(num_layers=3), "embedding block_0 block_1 block_2"),
+    "UNet": (
+        vision.UNet(channels=(2, 4, 8), padding="SAME", norm="batch"),
+        "down_0 down_1 down_2 up_1 up_0",
     ),
 }
+SHAPES = {"LeNet": (28, 28, 1), "LeNet1998": (28, 28, 1), "InceptionV3": (96, 96, 3)}
+
+
+def images_for(name):
+    return jax.ShapeDtypeStruct((2, *SHAPES.get(name, (64, 64, 3))), jnp.float32)
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("quickly_traced")
 def test_features_are_named_and_the_classifier_can_be_left_out(name):
     model, names = MODELS[name]
-    variables = jax.eval_shape(model.init, jax.random.key(0), LARGER)
+    images = images_for(name)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
     order = []
 
     def features(variables, images):
@@ -54,23 +88,54 @@ def test_features_are_named_and_the_classifier_can_be_left_out(name):
         order.extend(maps)  # what JAX returns is sorted
         return maps
 
-    maps = jax.eval_shape(features, variables, LARGER)
+    maps = jax.eval_shape(features, variables, images)
     assert order == names.split()
     assert all(x.shape[0] == 2 for x in maps.values())
+    if name == "UNet":
+        return  # it classifies pixels, and is nothing without
     backbone = model.clone(num_classes=None)
-    without = jax.eval_shape(backbone.init, jax.random.key(0), LARGER)
+    features, without = jax.eval_shape(backbone.init_with_output, jax.random.key(0), images)
     assert set(variables["params"]) - set(without["params"]) == {"head"}
-    features = jax.eval_shape(backbone.apply, without, LARGER)
     assert features.shape == (2, variables["params"]["head"]["kernel"].shape[0])
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("quickly_traced")
 def test_types_of_computation_and_of_parameters(name):
     model = MODELS[name][0].clone(dtype="bfloat16", param_dtype="float16")
-    variables = jax.eval_shape(model.init, jax.random.key(0), LARGER)
+    start = model.init_with_output
+    logits, variables = jax.eval_shape(start, jax.random.key(0), images_for(name))
     kinds = {leaf.dtype for leaf in jax.tree.leaves(variables["params"])}
     assert kinds == {jnp.dtype("float16")}
-    assert jax.eval_shape(model.apply, variables, LARGER).dtype == jnp.bfloat16
+    assert logits.dtype == jnp.bfloat16
+
+
+# Name -> how many blocks are computed anew.
+BLOCKS = {
+    "ResNet": 8,
+    "CifarResNet": 3,
+    "WideResNet": 3,
+    "DenseNet": 5,
+    "GoogLeNet": 9,
+    "InceptionV3": 11,
+    "MobileNetV1": 13,
+    "MobileNetV2": 3,
+    "MobileNetV3": 11,
+    "EfficientNet": 7,
+    "ConvNeXt": 5,
+    "ViT": 3,
+    "Mixer": 3,
+    "UNet": 5,
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.usefixtures("quickly_traced")
+def test_every_block_is_rematerialised(name):
+    start = partial(MODELS[name][0].clone(remat=True).init_with_output, train=True)
+    rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+    equations = jax.make_jaxpr(start)(rngs, images_for(name)).eqns
+    assert sum(equation.primitive.name == "remat2" for equation in equations) == BLOCKS[name]
 
 
 @pytest.mark.parametrize(
@@ -78,14 +143,17 @@ def test_types_of_computation_and_of_parameters(name):
     [
         vision.CifarResNet(depth=8),
         vision.WideResNet(depth=10, widen_factor=1),
+        vision.UNet(channels=(2, 4), padding="SAME", norm="batch", dropout_rate=0.0),
+        vision.ConvNeXt(stage_sizes=(1,), channels=(4,), stochastic_depth_rate=0.0),
     ],
 )
+@pytest.mark.usefixtures("quickly_traced")
 def test_rematerialisation_changes_nothing_but_memory(model):
     variables = random_variables(model.init, IMAGES)
 
     def gradient(model):
         def loss(params):
-            rest = {"batch_stats": variables["batch_stats"]}
+            rest = {name: x for name, x in variables.items() if name != "params"}
             outputs, updated = model.apply(
                 {"params": params, **rest}, IMAGES, train=True, mutable=["batch_stats"]
             )
@@ -101,8 +169,13 @@ def test_rematerialisation_changes_nothing_but_memory(model):
 @pytest.mark.parametrize(
     ("model", "remat"),
     [
-        (vision.ConvNeXt(num_classes=3, stochastic_depth_rate=0.0), False),
-        (vision.ViT(num_classes=3, variant="tiny"), True),
+        (
+            vision.ConvNeXt(
+                num_classes=3, stage_sizes=(2, 3), channels=(6, 8), stochastic_depth_rate=0.0
+            ),
+            False,
+        ),
+        (vision.ViT(num_classes=3, embed_dim=12, num_layers=3, num_heads=3, mlp_dim=20), True),
     ],
 )
 def test_scanned_layers_compute_the_same(model, remat):
@@ -153,7 +226,7 @@ def test_epsilon_is_added_to_every_variance_of_mobilenet_v3():
 
 def test_blocks_begin_as_the_identity():
     """Goyal et al. 2017: the last norm of every block scales by 0."""
-    model = vision.ResNet(depth=18)
+    model = vision.ResNet(depth=18, stage_sizes=(2,), channels=(16,))
     variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
     maps = jax.jit(lambda v: model.apply(v, IMAGES, method="features"))(variables)
     pooled = jax.lax.reduce_window(
@@ -189,9 +262,8 @@ def test_stochastic_depth_leaves_out_whole_branches_and_keeps_the_mean():
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_stochastic_depth_grows_with_depth(scan_layers):
     """The first block is never skipped; the last at the rate that is set."""
-    model = vision.ViT(
-        num_classes=3, variant="tiny", stochastic_depth_rate=0.5, scan_layers=scan_layers
-    )
+    sizes = {"embed_dim": 8, "num_layers": 3, "num_heads": 2, "mlp_dim": 8}
+    model = vision.ViT(num_classes=3, stochastic_depth_rate=0.5, scan_layers=scan_layers, **sizes)
     images = np.repeat(IMAGES[:1], 64, 0)
     variables = random_variables(model.init, images)
     maps = jax.jit(
@@ -199,8 +271,63 @@ def test_stochastic_depth_grows_with_depth(scan_layers):
     )(variables, jax.random.key(0))
     first = np.asarray(maps["block_0"])
     np.testing.assert_allclose(first, np.broadcast_to(first[:1], first.shape), rtol=1e-4, atol=1e-5)
-    skipped = np.abs(maps["block_11"] - maps["block_10"]).max((1, 2)) == 0
+    skipped = np.abs(maps["block_2"] - maps["block_1"]).max((1, 2)) == 0
     assert 5 <= skipped.sum() <= 30, "both branches of a quarter of the examples"
+
+
+@pytest.mark.usefixtures("quickly_traced")
+def test_stochastic_depth_of_a_scanned_convnext():
+    """The first of two blocks is never skipped, the second by half of the examples."""
+    model = vision.ConvNeXt(
+        stage_sizes=(2,),
+        channels=(4,),
+        stochastic_depth_rate=0.5,
+        layer_scale=1.0,
+        scan_layers=True,
+    )
+    images = np.repeat(IMAGES[:1, :8, :8], 64, 0)
+    variables = random_variables(model.init, images)
+
+    def output(model, params, **options):
+        apply = partial(model.apply, method="features", **options)
+        return np.asarray(jax.jit(apply)({"params": params}, images)["stage_0"])
+
+    params = dict(variables["params"])
+    both = output(model, params)
+    drawn = output(model, params, train=True, rngs={"dropout": jax.random.key(0)})
+    params["stage_0_block_0"] = jax.tree.map(lambda x: x[0], params.pop("stage_0_blocks"))
+    first = output(model.clone(stage_sizes=(1,), scan_layers=False), params)
+    skipped = np.abs(drawn - first).max((1, 2, 3)) < 1e-4
+    assert 20 <= skipped.sum() <= 44
+    np.testing.assert_allclose(
+        drawn[~skipped], (first + 2 * (both - first))[~skipped], rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (vision.ConvNeXt(stage_sizes=(1, 2), channels=(4, 4)), (0, 0.2, 0.4)),
+        (vision.EfficientNet(stages=((1, 3, 1, 32, 4),)), (0, 0.1, 0.2, 0.3)),
+        (
+            vision.Mixer(embed_dim=4, num_layers=3, tokens_dim=4, channels_dim=4),
+            (0, 0, 0.2, 0.2, 0.4, 0.4),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("quickly_traced")
+def test_rates_of_stochastic_depth(model, expected):
+    """They grow linearly to 0.4; that of EfficientNet would be the next block's, as published."""
+    rates = []
+
+    def note(call, arguments, keywords, context):
+        if isinstance(context.module, StochasticDepth):
+            rates.append(context.module.rate)
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(model.clone(stochastic_depth_rate=0.4).init, jax.random.key(0), IMAGES)
+    np.testing.assert_allclose(rates, expected)
 
 
 def test_dropout_draws_in_training_only():
