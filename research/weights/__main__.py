@@ -99,6 +99,9 @@ def _of_run(options: Any, settings: dict[str, Any]) -> tuple[Any, Any]:
 
     if options.model is not None or settings:
         raise UserError(f"--model: {options.source} is a run, whose config names its model")
+    for name in ("naming", "image_shape", "resize_positions", "drop_head"):
+        if getattr(options, name):
+            raise UserError(f"--{name}: {options.source} is a run, which is converted as it is")
     loaded = load_run(options.source)
     model = getattr(loaded.objective, "model", None)
     if model is None:

@@ -71,6 +71,8 @@ def test_of_a_run(shared_dir, tmp_path):
     assert_same(found, jax.device_get(loaded.variables))
     with pytest.raises(UserError, match=r"--model: .* is a run, whose config names its model"):
         command.run(["convert", str(workdir), str(ours), "--model=vision.LeNet"])
+    with pytest.raises(UserError, match=r"--drop_head: .* is a run, which is converted as it is"):
+        command.run(["convert", str(workdir), str(ours), "--drop_head"])
 
 
 def test_shows_what_is_in_a_file(tmp_path, capsys):
