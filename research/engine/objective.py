@@ -156,8 +156,8 @@ class HasStream(Protocol):
     def stream(
         self, params: Params, collections: Collections, rng: PRNGKeyArray, **options: Any
     ) -> Iterator[str]:
-        """The text so far, again and again; each implementation spells its keyword-only options
-        out."""
+        """The text so far, again and again, each beginning with the one before; implementations
+        spell their keyword-only options out."""
         ...
 
 
