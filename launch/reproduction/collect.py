@@ -89,6 +89,8 @@ def _result(target: Target, device: str, found: Sequence[_Found], machine: Machi
     assert reference is not None
     begun = [each for each in found if each.environment]
     environments = [each.environment for each in begun]
+    # A run that went on may have done so with other code.
+    starts = [start for e in environments for start in (*e.get("earlier", ()), e)]
     sidecars = [each.sidecar for each in begun if each.sidecar]
     return Result(
         name=target.name,
@@ -104,7 +106,7 @@ def _result(target: Target, device: str, found: Sequence[_Found], machine: Machi
             for name in ("python", *PACKAGES)
             if environments
         },
-        revision=_joined(_revision(e["git"]) for e in environments if e.get("git")),
+        revision=_joined(_revision(start["git"]) for start in starts if start.get("git")),
         date=max((e["started"] for e in environments), default=_now())[:10],
         commands=tuple(each.run.command for each in found),
         seeds=tuple(sorted((s for each in found for s in each.seeds), key=lambda s: s.seed)),

@@ -78,6 +78,18 @@ def test_seeds_of_another_device_are_a_result_of_their_own(family):
     assert verdict(on_cpu) == "no number: test/accuracy is nan"
 
 
+def test_the_code_before_a_run_was_resumed_is_named_too(family):
+    write_config(family, "a")
+    make()
+    file = Path("runs/tiny/a/seed_0/environment.json")
+    last = json.loads(file.read_text())
+    first = {**last, "git": {"revision": "a" * 40, "dirty": False}}
+    last["git"] = {"revision": "b" * 40, "dirty": True}
+    file.write_text(json.dumps({**last, "earlier": [first]}))
+    (result,), _ = make()
+    assert result.revision == "aaaaaaaaaaaa and bbbbbbbbbbbb with changes"
+
+
 def test_runs_without_their_data_are_said_so_once(family):
     source = {"name": "data.sources.Idx", "images": "mnist/none.gz", "labels": "mnist/none.gz"}
     write_config(family, "a", data__source=source)
