@@ -182,6 +182,11 @@ class Study:
             lock.__enter__()
         except InUseError:
             return None
+        # Its worker may have ended it, and let go of it, since the trials were listed.
+        trial = self._storage.get_trial(trial._trial_id)
+        if trial.state.is_finished():
+            lock.__exit__()
+            return None
         if trial.state == TrialState.WAITING:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         running = optuna.trial.Trial(self._study, trial._trial_id)

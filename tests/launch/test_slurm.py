@@ -169,7 +169,7 @@ def test_run_on_two_nodes_is_stopped_and_ends_as_an_undisturbed_one_without_slur
 def test_sweep_is_ended_by_an_array_one_of_whose_jobs_is_cancelled(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     folder = tmp_path / "sweep"
-    given = [f"--config={HERE / 'quadratic_config.py'}", f"--sweepdir={folder}", "--trials=6"]
+    given = [f"--config={HERE / 'quadratic_config.py'}", f"--sweepdir={folder}", "--trials=16"]
     sweeper = processes.start(
         run_sweep, [*given, "--backend=slurm", "--workers=2", "--cpus_per_task=1", "--time=20m"]
     )
@@ -190,7 +190,7 @@ def test_sweep_is_ended_by_an_array_one_of_whose_jobs_is_cancelled(cluster, tmp_
     assert saved
     assert f"Job {array}_0 " in output and "another takes its place" in output, output
     trials = read_sweep(folder).trials
-    assert [trial.number for trial in trials] == list(range(6))
+    assert [trial.number for trial in trials] == list(range(16))
     for trial in trials:
         assert trial.state in ("complete", "diverged"), trial
         steps = [row["step"] for row in rows_of(trial.workdir) if "loss" in row]

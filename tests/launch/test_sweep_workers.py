@@ -73,6 +73,15 @@ def test_eight_workers_two_of_them_killed_complete_every_trial_once(tmp_path):
     assert {note["attempts"] for note in notes} <= {1, 2}
 
 
+def test_a_trial_that_ends_while_another_worker_looks_is_left_alone(tmp_path, monkeypatch):
+    study, other = make_study(tmp_path, "--trials=2"), make_study(tmp_path, "--trials=2")
+    (claim,) = study.claim()
+    listed = other.frozen()
+    study.finish(claim, "complete", 1.0)
+    monkeypatch.setattr(Study, "frozen", lambda self: listed)
+    assert [taken.number for taken in other.claim()] == [1]
+
+
 def test_a_trial_that_kills_its_workers_is_given_up(tmp_path):
     study = make_study(tmp_path, "--trials=2")
     for _ in range(MAX_ATTEMPTS):
