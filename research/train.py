@@ -91,17 +91,14 @@ def read_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, Any]:
 def _refuse_change(options: argparse.Namespace, experiment: Any) -> None:
     """Raises UserError where the run in the folder was made with other settings."""
     from research.engine import config
-    from research.engine.files import read_json
 
-    file = options.workdir / "config.json"
-    if options.allow_config_change or not file.is_file():
+    if options.allow_config_change:
         return
-    before = config.brought_up_to_date(read_json(file))
-    changes = config.differences(before, config.to_plain(experiment))
+    changes = config.changes_since(options.workdir, experiment)
     if changes:
         listed = "\n  ".join(changes)
         raise UserError(
-            f"{file.parent} holds a run with another config:\n  {listed}\n"
+            f"{options.workdir} holds a run with another config:\n  {listed}\n"
             "Take another --workdir, or --allow_config_change to go on with the new one."
         )
 

@@ -5,13 +5,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from launch.reproduction.target import Target, read_target
 from research.engine import config
 from research.engine.checkpoint_folder import list_steps
 from research.engine.config_file import parse_value
-from research.engine.experiment import Experiment
 from research.engine.files import read_json
 from research.engine.record import RESULT
 from research.errors import UserError
@@ -193,7 +192,8 @@ def _refuse_changes(runs: Iterable[Run]) -> None:
     complaints = []
     for run in runs:
         experiment = config.load(run.target.location, run.overrides)
-        changes = _changes(run.folder, experiment)
+        ended = state_of(run.folder) == "finished"
+        changes = config.changes_since(run.folder, experiment, reference=not ended)
         if changes:
             complaints.append("\n  ".join([f"{run.folder}:", *changes]))
     if complaints:
@@ -202,20 +202,6 @@ def _refuse_changes(runs: Iterable[Run]) -> None:
             f"these folders hold runs with another config:\n{listed}\n"
             "Move them away, or take another --workdir."
         )
-
-
-def _changes(folder: Path, experiment: Experiment) -> list[str]:
-    state, file = state_of(folder), folder / "config.json"
-    if not file.is_file():
-        return []
-    before, now = config.brought_up_to_date(read_json(file)), config.to_plain(experiment)
-    if state == "finished":
-        before, now = _without_reference(before), _without_reference(now)
-    return config.differences(before, now)
-
-
-def _without_reference(plain: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in plain.items() if key != "reference"}
 
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from research.engine.checks import check_settings
@@ -11,6 +12,7 @@ from research.engine.config_file import parse_value, read_file, set_place
 from research.engine.consistency import check_together, hand_down_dtype
 from research.engine.duration import Duration
 from research.engine.experiment import Experiment
+from research.engine.files import read_json
 from research.engine.setting import describe, settings_of
 from research.errors import UserError
 
@@ -89,6 +91,20 @@ def differences(old: Any, new: Any) -> list[str]:
         for path in sorted(before.keys() | after.keys())
         if path not in before or path not in after or before[path] != after[path]
     ]
+
+
+def changes_since(workdir: Path, experiment: Experiment, *, reference: bool = True) -> list[str]:
+    """The `differences` of an experiment from that of the run in a folder; none where no run is.
+
+    Without `reference` that is left aside: no number of a run depends on it.
+    """
+    file = workdir / "config.json"
+    if not file.is_file():
+        return []
+    before, now = brought_up_to_date(read_json(file)), to_plain(experiment)
+    if not reference:
+        before, now = ({**plain, "reference": None} for plain in (before, now))
+    return differences(before, now)
 
 
 def brought_up_to_date(recorded: Mapping[str, Any]) -> Any:

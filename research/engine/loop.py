@@ -32,12 +32,12 @@ from research.engine.checkpoint import (
     set_aside_damaged,
 )
 from research.engine.clock import Clock
-from research.engine.config import brought_up_to_date, build, differences, to_plain
+from research.engine.config import build, changes_since, to_plain
 from research.engine.evaluation import first_batch
 from research.engine.experiment import Experiment
 from research.engine.failure import write_failure
 from research.engine.feeds import Feeds
-from research.engine.files import read_json, write_json
+from research.engine.files import write_json
 from research.engine.fingerprint import check_fingerprints, fingerprints
 from research.engine.objective import HasShow
 from research.engine.prepare import Prepared, prepare
@@ -123,7 +123,8 @@ def _train(
         }
 
     actions = make_actions(run, workdir, data_dir, record, checkpoints, extra, watcher)
-    changed = _differs(experiment, workdir)  # asked before `_begin`, where processes wait
+    # Asked before `_begin`, where processes wait.
+    changed = changes_since(workdir, experiment, reference=False)
     state, step, memory = _begin(run, workdir)
     # Only now: a run whose checkpoints do not fit this config keeps its own.
     _write_run(run, workdir, data_dir, record)
@@ -289,15 +290,6 @@ def _write_run(run: Prepared, workdir: Path, data_dir: Path, record: Record) -> 
         "total_steps": run.steps.total,
     }
     write_json(workdir / "data.json", content)
-
-
-def _differs(experiment: Experiment, workdir: Path) -> bool:
-    """Whether the run in the folder has another config; a reference changes no number of it."""
-    file = workdir / "config.json"
-    if not file.is_file():
-        return False
-    before, now = brought_up_to_date(read_json(file)), to_plain(experiment)
-    return bool(differences({**before, "reference": None}, {**now, "reference": None}))
 
 
 def _measure_again(actions: Mapping[str, Action], step: int, state: TrainState) -> dict[str, Any]:
