@@ -47,7 +47,7 @@ def get_config(variant: str = "lstm") -> ConfigDict:
                     "every": "25%",
                 },
             },
-            "duration": "6000 steps",
+            "duration": "12000 steps",
             "optimizer": {
                 "name": "adam",
                 "learning_rate": 1e-2,

@@ -20,8 +20,9 @@ class BERT(nn.Module):
     The defaults are BERT-base's. `masked_head` gives logits of every token by the transposed token
     embedding behind a dense layer, GELU and a norm; `pooler` a dense layer with tanh of the first
     token, and `num_classes` a classifier of that (in pre-training, of whether the second sentence
-    follows the first). Kernels and embeddings are normal(0.02). For `scan_layers` and `remat` see
-    `nn.transformer.Transformer`.
+    follows the first). Kernels and embeddings are normal(`init_std`); at 0.02 the blocks of a network
+    that is narrower by far begin with next to nothing to add to what they read. For `scan_layers`
+    and `remat` see `nn.transformer.Transformer`.
     """
 
     vocab_size: int = 30_522
@@ -36,6 +37,7 @@ class BERT(nn.Module):
     num_classes: int | None = None
     dropout_rate: float = 0.1
     epsilon: float = 1e-12
+    init_std: float = 0.02
     dtype: str | None = None
     param_dtype: str = "float32"
     scan_layers: bool = False
@@ -87,7 +89,7 @@ class BERT(nn.Module):
         Raises ValueError where there are more than `block_size` tokens.
         """
         check_length(tokens, self.block_size)
-        init = nn.initializers.normal(0.02)
+        init = nn.initializers.normal(self.init_std)
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         embed: Any = partial(nn.Embed, features=self.embed_dim, embedding_init=init, **types)
         dense: Any = partial(nn.Dense, kernel_init=init, **types)

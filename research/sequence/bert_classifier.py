@@ -41,7 +41,7 @@ class BERTClassifier(nn.Module):
         if self.num_classes is not None:
             self.head = nn.Dense(
                 self.num_classes,
-                kernel_init=nn.initializers.normal(0.02),
+                kernel_init=nn.initializers.normal(self.bert.init_std),
                 dtype=self.bert.dtype,
                 param_dtype=self.bert.param_dtype,
             )

@@ -33,7 +33,7 @@ class BERTTokenClassifier(nn.Module):
         self.dropout = Dropout(self.bert.dropout_rate)
         self.head = nn.Dense(
             self.num_classes,
-            kernel_init=nn.initializers.normal(0.02),
+            kernel_init=nn.initializers.normal(self.bert.init_std),
             dtype=self.bert.dtype,
             param_dtype=self.bert.param_dtype,
         )

@@ -146,3 +146,16 @@ def test_a_sequence_longer_than_the_model_is_refused():
     objective = SequenceClassification(BERTClassifier(SMALL_BERT, 3))
     with pytest.raises(UserError, match=r"block_size = 12: the data's sequences have 13"):
         objective.init(jax.random.key(0), {"tokens": jnp.zeros((2, 13), jnp.int32)})
+
+
+def test_bert_draws_kernels_and_embeddings_as_wide_as_init_std():
+    wider = SMALL_BERT.clone(vocab_size=400, embed_dim=32, mlp_dim=64, init_std=0.05)
+    params = BERTClassifier(wider, 3).init(jax.random.key(0), sequences("BERT"))["params"]
+    drawn = {
+        name: value.std()
+        for name, value in flatten(params).items()
+        if name[-1] in ("kernel", "embedding") and value.size > 1000
+    }
+    assert len(drawn) > 8
+    for name, std in drawn.items():
+        assert std == pytest.approx(0.05, rel=0.1), name
