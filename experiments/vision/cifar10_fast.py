@@ -2,12 +2,11 @@
 
 `gpu` is the paper's network and recipe, `airbench94`, in 9.9 epochs: whitening filters as first
 layer, large steps of Nesterov's momentum with 64 times the rate for the biases of normalisation,
-label smoothing, and the mean over mirrored and moved images at evaluation. It differs in five
+label smoothing, and the mean over mirrored and moved images at evaluation. It differs in four
 places: the average of the parameters over steps takes the place of Lookahead, images are mirrored
 at random instead of in turns, the bias of the first layer is trained to the end instead of for
-three epochs, the learning rate rises from 0 instead of from a fifth of its peak, and layers compute
-in bfloat16 with parameters in float32 instead of in float16. The whole data set lies on the device,
-and one call of the program makes many steps.
+three epochs, and layers compute in bfloat16 with parameters in float32 instead of in float16. The
+whole data set lies on the device, and one call of the program makes many steps.
 
 `cpu` has narrower layers, smaller batches and fewer epochs, and computes in float32.
 
@@ -86,7 +85,12 @@ def get_config(variant: str = "cpu") -> ConfigDict:
                 "weight_decay_rules": ((NORM_BIAS, 1 / 64), (".*", 1.0)),
                 "learning_rate_rules": ((NORM_BIAS, 64.0),),
                 "freeze": ("whitening/kernel",),
-                "schedule": {"name": "linear", "warmup": "23%", "final_fraction": 0.07},
+                "schedule": {
+                    "name": "linear",
+                    "warmup": "23%",
+                    "initial_fraction": 0.2,
+                    "final_fraction": 0.07,
+                },
             },
             "ema_decay": 0.95,
             "steps_per_call": 48 if gpu else 1,

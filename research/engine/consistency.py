@@ -111,6 +111,11 @@ def _check_schedules(experiment: Experiment) -> None:
                 f'{path}.schedule.warmup = "{warmup}": longer than the training, '
                 f'duration = "{duration}"'
             )
+        if schedule.initial_fraction > 0 and warmup.value == 0:
+            raise UserError(
+                f"{path}.schedule.initial_fraction = {schedule.initial_fraction}: is where the "
+                f"warm-up starts, and {path}.schedule.warmup is 0"
+            )
 
 
 def _check_rules(experiment: Experiment) -> None:

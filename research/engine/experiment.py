@@ -22,7 +22,10 @@ class Schedule:
         "Shape after the warm-up.", "constant"
     )
     warmup: Duration = setting(
-        "Linear warm-up from 0, part of the training.", Duration(0, "steps"), at_least=0
+        "Linear warm-up to the peak, part of the training.", Duration(0, "steps"), at_least=0
+    )
+    initial_fraction: float = setting(
+        "Where the warm-up starts, as a share of the peak.", 0.0, at_least=0.0, at_most=1.0
     )
     final_fraction: float = setting(
         "cosine, linear: the end, as a share of the peak.", 0.0, at_least=0.0, at_most=1.0

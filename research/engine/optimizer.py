@@ -86,10 +86,11 @@ def make_schedule(settings: Optimizer, steps: Steps, path: str = "optimizer") ->
             f'{path}.schedule.warmup = "{schedule.warmup}": {warmup} steps, longer than the '
             f"training of {steps.total}"
         )
-    after = _after_warmup(schedule, settings.learning_rate, steps, warmup)
+    peak = settings.learning_rate
+    after = _after_warmup(schedule, peak, steps, warmup)
     if warmup == 0:
         return after
-    rise = optax.linear_schedule(0.0, settings.learning_rate, warmup)
+    rise = optax.linear_schedule(peak * schedule.initial_fraction, peak, warmup)
     return optax.join_schedules([rise, after], [warmup])
 
 

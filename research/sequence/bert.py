@@ -20,9 +20,9 @@ class BERT(nn.Module):
     The defaults are BERT-base's. `masked_head` gives logits of every token by the transposed token
     embedding behind a dense layer, GELU and a norm; `pooler` a dense layer with tanh of the first
     token, and `num_classes` a classifier of that (in pre-training, of whether the second sentence
-    follows the first). Kernels and embeddings are normal(`init_std`); at 0.02 the blocks of a network
-    that is narrower by far begin with next to nothing to add to what they read. For `scan_layers`
-    and `remat` see `nn.transformer.Transformer`.
+    follows the first). Kernels and embeddings are normal(`init_std`); at 0.02 the blocks of a much
+    narrower network begin with next to nothing to add to what they read. For `scan_layers` and
+    `remat` see `nn.transformer.Transformer`.
     """
 
     vocab_size: int = 30_522

@@ -345,6 +345,11 @@ TOGETHER = {
         'optimizer.schedule.warmup = "101%": longer than the training',
         optimizer__schedule={"warmup": "101%"},
     ),
+    "start of no warm-up": mistake(
+        "optimizer.schedule.initial_fraction = 0.2: is where the warm-up starts, and "
+        "optimizer.schedule.warmup is 0",
+        optimizer__schedule={"initial_fraction": 0.2},
+    ),
     "steps without boundaries": mistake(
         "optimizer.schedule.boundaries: missing; the step schedule",
         optimizer__schedule={"name": "step"},

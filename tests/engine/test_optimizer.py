@@ -228,6 +228,10 @@ def test_schedules_are_those_of_pytorch(name):
     [
         ({"name": "constant"}, {0: 2, 50: 2, 100: 2}),
         ({"name": "constant", "warmup": "10 steps"}, {0: 0, 1: 0.2, 9: 1.8, 10: 2, 100: 2}),
+        (
+            {"name": "constant", "warmup": "10 steps", "initial_fraction": 0.5},
+            {0: 1, 1: 1.1, 9: 1.9, 10: 2, 100: 2},
+        ),
         # Of 100 steps 20 are warm-up, so the cosine is half-way down at step 60.
         (
             {"name": "cosine", "warmup": "20%", "final_fraction": 0.1},
