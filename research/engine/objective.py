@@ -127,6 +127,17 @@ class HasFeatures(Protocol):
 
 
 @runtime_checkable
+class HasProbabilities(Protocol):
+    """A classifier that says which probabilities its logits stand for; else it is their softmax."""
+
+    def probabilities(
+        self, logits: Float[Array, "*batch classes"]
+    ) -> Float[Array, "*batch classes"]:
+        """Those of the classes of these logits, in [0, 1]."""
+        ...
+
+
+@runtime_checkable
 class HasShow(Protocol):
     """An objective with something to look at."""
 

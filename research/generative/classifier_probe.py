@@ -14,6 +14,7 @@ from research.engine.objective import (
     Batch,
     Collections,
     HasGenerate,
+    HasProbabilities,
     Objective,
     Params,
     Variables,
@@ -94,6 +95,11 @@ def _probabilities_of(
     objective: Any, run: Any
 ) -> Callable[[Variables, Params, Collections, PRNGKeyArray], Float[Array, "batch classes"]]:
     """What the run's classifier, with its variables, says of samples of the objective."""
+    normalise: Any = (
+        run.objective.probabilities
+        if isinstance(run.objective, HasProbabilities)
+        else jax.nn.softmax
+    )
 
     def probabilities_of(
         variables: Variables, run_params: Params, run_collections: Collections, rng: PRNGKeyArray
@@ -108,7 +114,7 @@ def _probabilities_of(
                 f"named `samples`, but {sorted(displays)}"
             )
         batch = run.preprocess({"image": jnp.asarray(samples.images)})
-        return jax.nn.softmax(run.objective.logits(run_params, run_collections, batch))
+        return normalise(run.objective.logits(run_params, run_collections, batch))
 
     return probabilities_of
 

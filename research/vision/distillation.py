@@ -163,6 +163,12 @@ class Distillation:
         if not hasattr(run.objective, "logits"):
             kind = type(run.objective).__name__
             raise UserError(f"teacher = {self.teacher!r}: a run of {kind}, which has no `logits`")
+        kind = getattr(run.objective, "loss_function", "softmax")
+        if kind != "softmax":
+            raise UserError(
+                f"teacher = {self.teacher!r}: was trained with loss_function = {kind!r}, by which "
+                "each class has a probability of its own; take a teacher whose are a softmax"
+            )
         return run
 
 

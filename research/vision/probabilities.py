@@ -1,25 +1,20 @@
 """What a finished classifier or segmentation says of a batch, for the reports on it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from research.data.augment.transform import Transform, apply_transforms
-from research.engine.objective import Batch, Objective, Variables, split_variables
+from research.engine.objective import (
+    Batch,
+    HasProbabilities,
+    Objective,
+    Variables,
+    split_variables,
+)
 from research.errors import UserError
-
-
-@runtime_checkable
-class HasProbabilities(Protocol):
-    """An objective that says which probabilities its logits stand for."""
-
-    def probabilities(
-        self, logits: Float[Array, "*batch classes"]
-    ) -> Float[Array, "*batch classes"]:
-        """Those of the classes of these logits."""
-        ...
 
 
 def probabilities_of(

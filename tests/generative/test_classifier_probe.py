@@ -78,6 +78,23 @@ def test_counts_confident_samples_and_classes(monkeypatch):
     np.testing.assert_allclose(got["smallest_class"], 150 / 602)
 
 
+def test_takes_logits_for_what_the_classifier_takes_them(monkeypatch):
+    class Each(GreyClassifier):
+        def probabilities(self, logits):
+            return jax.nn.sigmoid(logits)
+
+    # The sigmoid of the right class's 10 is sure; its softmax would be, too, but for the other
+    # classes' 9.
+    class Close(Each):
+        def logits(self, params, collections, batch):
+            return super().logits(params, collections, batch).at[:, 3].set(9.0)
+
+    load(monkeypatch, Run(Close()))
+    probe = ClassifierProbe("runs/lenet", num_samples=8)
+    got = probe(Generator(), {"params": jnp.float32(0.0)}, jax.random.key(0), "")
+    assert got["confident"] == 1.0
+
+
 def test_shares_of_a_class_that_never_comes():
     got = shares(np.array([[0.95, 0.05, 0.0], [0.2, 0.8, 0.0], [0.9, 0.1, 0.0]]), 0.9)
     assert got["class_2"] == got["smallest_class"] == 0

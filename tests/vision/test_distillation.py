@@ -107,6 +107,13 @@ def test_a_teacher_of_other_images_or_classes(teacher):
         Distillation(MLP(7, (8,)), str(teacher)).init(jax.random.key(0), batch)
 
 
+def test_a_teacher_whose_classes_have_a_probability_each(tmp_path):
+    given = arguments(CONFIG, tmp_path, tmp_path, objective__loss_function="sigmoid")
+    assert train.run(given) == 0
+    with pytest.raises(UserError, match=r"teacher = .*: was trained with .* = 'sigmoid'"):
+        Distillation(MLP(10, (8,)), str(tmp_path)).init(jax.random.key(0), batch_of(2))
+
+
 def test_a_student_with_auxiliary_classifiers_is_refused(teacher):
     with pytest.raises(UserError, match=r"model\.auxiliary = True: .* classifiers of GoogLeNet"):
         Distillation(GoogLeNet(10, auxiliary=True), str(teacher))
