@@ -39,7 +39,7 @@ class VGG(nn.Module):
     `hidden` are the widths of the dense layers between; for small images `hidden=()` and
     `pooled_size=1` are usual. The last maps are averaged to `pooled_size`, which changes nothing at
     224×224. `batch_norm` is not in the paper, but in most of its published weights. Convolutions
-    are He's.
+    are He's. `remat` keeps only the stages' inputs for the backward pass.
     """
 
     num_classes: int | None = 1000
@@ -50,6 +50,7 @@ class VGG(nn.Module):
     hidden: tuple[int, ...] = (4096, 4096)
     pooled_size: int = 7
     dropout_rate: float = 0.5
+    remat: bool = False
     dtype: str | None = None
     param_dtype: str = "float32"
 
@@ -90,21 +91,24 @@ class VGG(nn.Module):
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> dict[str, Float[Array, "batch rows columns maps"]]:
         """The maps of every stage, `stage_0` to `stage_4`, each after its pooling."""
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x, maps = images, {}
-        for stage, (depth, channels) in enumerate(zip(*self.sizes, strict=True)):
-            for i in range(depth):
-                place = f"{stage}_{i}"
-                x = Conv(
-                    channels,
-                    (3, 3),
-                    kernel_init=he_normal_fan_out,
-                    name=f"conv_{place}",
-                    **types,
-                )(x)
-                if self.batch_norm:
-                    x = BatchNorm(not train, name=f"norm_{place}", **types)(x)
-                x = nn.relu(x)
-            x = max_pool(x, (2, 2))
+        for stage in range(len(self.sizes.stage_sizes)):
+            # Not an argument, which would be traced.
+            def apply_stage(vgg: VGG, x: Array, stage: int = stage) -> Array:
+                return vgg._stage(stage, x, train)
+
+            x = (nn.remat(apply_stage) if self.remat else apply_stage)(self, x)
             maps[f"stage_{stage}"] = x
         return maps
+
+    def _stage(self, stage: int, x: Array, train: bool) -> Array:
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        depth, channels = (sizes[stage] for sizes in self.sizes)
+        for place in (f"{stage}_{i}" for i in range(depth)):
+            x = Conv(
+                channels, (3, 3), kernel_init=he_normal_fan_out, name=f"conv_{place}", **types
+            )(x)
+            if self.batch_norm:
+                x = BatchNorm(not train, name=f"norm_{place}", **types)(x)
+            x = nn.relu(x)
+        return max_pool(x, (2, 2))

@@ -112,6 +112,7 @@ def test_types_of_computation_and_of_parameters(name):
 
 # Name -> how many blocks are computed anew.
 BLOCKS = {
+    "VGG": 5,
     "ResNet": 8,
     "CifarResNet": 3,
     "WideResNet": 3,
@@ -141,6 +142,7 @@ def test_every_block_is_rematerialised(name):
 @pytest.mark.parametrize(
     "model",
     [
+        vision.VGG(stage_sizes=(1, 1), channels=(4, 8), batch_norm=True, hidden=(), pooled_size=1),
         vision.CifarResNet(depth=8),
         vision.WideResNet(depth=10, widen_factor=1),
         vision.UNet(channels=(2, 4), padding="SAME", norm="batch", dropout_rate=0.0),
