@@ -60,7 +60,9 @@ class TextWriter:
                 end_token=self.end_token,
             )
             best = np.asarray(beam.tokens[:, 0])
-            written = [self._text(*row) for row in zip(prompts, best, strict=True)]
+            written = [
+                self._text(*row) for row in zip(prompts, self._starts(prompts), best, strict=True)
+            ]
         else:
             # Only text that has been read can be looked through for its end.
             tokens_at_a_time = STOPPING_TOKENS if self.stop else None
@@ -71,7 +73,7 @@ class TextWriter:
         """The text as it is drawn, as far as nothing that follows can change it; at last all."""
         if isinstance(self.decoder, BeamSearch):
             raise UserError("a beam is searched for as a whole: it cannot be streamed")
-        start, shown, text = len(self._decoded(prompt, ())), None, ""
+        (start,), shown, text = self._starts([prompt]), None, ""
         for ((text, has_ended),) in self._drawn(self.decoder, rng, [prompt], None, 1):
             sure = text if has_ended else _undecided_cut(text, self.stop, start)
             if shown is None or (sure != shown and sure.startswith(shown)):
@@ -90,6 +92,7 @@ class TextWriter:
     ) -> Iterator[list[tuple[str, bool]]]:
         """The texts so far, and whether each has ended."""
         tokens, mask = _padded(prompts)
+        starts = self._starts(prompts)
         for rows in write(
             self.model,
             self.variables,
@@ -104,16 +107,19 @@ class TextWriter:
             sample_numbers=sample_numbers,
         ):
             new = rows[:, tokens.shape[1] :]
-            written = [self._text(*row) for row in zip(prompts, new, strict=True)]
+            written = [self._text(*row) for row in zip(prompts, starts, new, strict=True)]
             yield written
             if all(has_ended for _, has_ended in written):
                 return
 
-    def _text(self, prompt: Ids, new: Int[np.ndarray, " length"]) -> tuple[str, bool]:
+    def _starts(self, prompts: Sequence[Ids]) -> list[int]:
+        """Where each text's new part begins."""
+        return [len(self._decoded(prompt, ())) for prompt in prompts]
+
+    def _text(self, prompt: Ids, start: int, new: Int[np.ndarray, " length"]) -> tuple[str, bool]:
         """The text up to its end, and whether it has one."""
         ends = np.flatnonzero(new == self.end_token)
         text = self._decoded(prompt, new[: ends[0]] if ends.size else new)
-        start = len(self._decoded(prompt, ()))
         # The first that is whole: a longer one around it may not have been written yet.
         found = [
             (place + len(string), place)

@@ -15,7 +15,7 @@ from research.data.cache import worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find, line_of, read_bytes, wrong_byte
 from research.data.sources.tally import Tally, decode_tallied, padding_of, tell
-from research.data.tokenizers.base import Tokenizer, below, files_of, named_id
+from research.data.tokenizers.base import Tokenizer, below, files_of, named_id, unknown_id_of
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
@@ -213,7 +213,7 @@ class ConllColumns:
                 if not parts:
                     raise UserError(f"{place}: the tokenizer makes no token of {line.word!r}")
                 tokens[-1].append(parts)
-        unknown = getattr(tokenizer, "unknown_id", None)
+        unknown = unknown_id_of(tokenizer)
         return self._rows(tally, sentences, tokens, before, behind, unknown)[0]
 
     def _rows(

@@ -15,7 +15,7 @@ from research.data.dataset import Dataset
 from research.data.files import find
 from research.data.sources.tally import Tally, decode_tallied, padding_of, tell
 from research.data.sources.text_rows import Row, read_rows
-from research.data.tokenizers.base import Tokenizer, below, files_of, named_id
+from research.data.tokenizers.base import Tokenizer, below, files_of, named_id, unknown_id_of
 from research.errors import UserError
 from research.suggestion import did_you_mean
 
@@ -114,7 +114,7 @@ class LabelledText:
             for token in (self.start_token, self.end_token)
         )
         room = len(start) + self.max_length + len(end) * (1 if self.second_text is None else 2)
-        unknown = getattr(tokenizer, "unknown_id", None)
+        unknown = unknown_id_of(tokenizer)
         rows: list[tuple[list[int], int, float]] = []
 
         def piece() -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from research.data.dataset import Dataset
 from research.data.files import find, read_text
 from research.data.sources.tally import Tally, decode_tallied, padding_of, tell
 from research.data.tokenizers import Subword, TrainedSubword
-from research.data.tokenizers.base import below, files_of, named_id
+from research.data.tokenizers.base import below, files_of, named_id, unknown_id_of
 from research.errors import UserError
 
 
@@ -108,7 +108,7 @@ class Squad:
         first, separator = (
             named_id(tokenizer, name) for name in (self.start_token, self.separator)
         )
-        unknown = tokenizer.unknown_id
+        unknown = unknown_id_of(tokenizer)
 
         @lru_cache(maxsize=8)
         def encode(passage: str) -> tuple[np.ndarray, np.ndarray]:

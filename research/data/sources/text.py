@@ -11,7 +11,7 @@ from research.data.dataset import Dataset
 from research.data.files import find, read_text
 from research.data.sources.tally import Tally, decode_tallied, tell
 from research.data.sources.windows import Windows, check_windows
-from research.data.tokenizers.base import Tokenizer, below, files_of
+from research.data.tokenizers.base import Tokenizer, below, files_of, unknown_id_of
 from research.errors import UserError
 
 
@@ -54,7 +54,7 @@ class Text:
                 ids = tokenizer.encode(text)
             except UserError as error:
                 raise UserError(f"{path}: {error}") from error
-            tally.add_tokens(ids, getattr(tokenizer, "unknown_id", None))
+            tally.add_tokens(ids, unknown_id_of(tokenizer))
             yield {"tokens": ids.astype(np.min_scalar_type(tokenizer.vocab_size - 1))}
 
         # Not repr(self): the windows' settings change nothing in the stream.

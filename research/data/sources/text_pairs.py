@@ -12,7 +12,14 @@ from research.data.cache import worth_keeping
 from research.data.dataset import Dataset
 from research.data.files import find, read_bytes
 from research.data.sources.tally import Tally, decode_tallied, padding_of, tell
-from research.data.tokenizers.base import Tokenizer, below, files_of, id_or_none, named_id
+from research.data.tokenizers.base import (
+    Tokenizer,
+    below,
+    files_of,
+    id_or_none,
+    named_id,
+    unknown_id_of,
+)
 from research.errors import UserError
 
 SIDES = ("source", "target")
@@ -108,7 +115,7 @@ class TextPairs:
             behind = [] if ends[side] is None else [ends[side]]
             room = len(before) + self.max_length + len(behind)
             vocab_size = tokenizers[side].vocab_size
-            unknown = getattr(tokenizers[side], "unknown_id", None)
+            unknown = unknown_id_of(tokenizers[side])
             rows = np.full(
                 (len(pairs), room), padding[side] or 0, np.min_scalar_type(vocab_size - 1)
             )

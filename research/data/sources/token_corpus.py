@@ -16,7 +16,7 @@ from research.data.progress import Progress
 from research.data.sources.documents import Document, Documents
 from research.data.sources.tally import Tally, decode_tallied, tell
 from research.data.sources.windows import Windows, check_windows
-from research.data.tokenizers.base import Tokenizer, below, encode_all, files_of
+from research.data.tokenizers.base import Tokenizer, below, encode_all, files_of, unknown_id_of
 from research.errors import UserError
 
 CHARACTERS_AT_ONCE = 1 << 22
@@ -98,7 +98,7 @@ class TokenCorpus:
     ) -> Iterator[Mapping[str, np.ndarray]]:
         """The tokens, piece by piece."""
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        unknown = getattr(tokenizer, "unknown_id", None)
+        unknown = unknown_id_of(tokenizer)
         yield {"tokens": np.zeros(0, dtype)}
         with Progress("Encoding") as progress:
             for group in _groups(self._right(tally, data_dir)):

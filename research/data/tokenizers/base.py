@@ -54,6 +54,11 @@ def below(tokenizer: Any, data_dir: Path) -> Any:
     return dataclasses.replace(tokenizer, file=str(find(data_dir, tokenizer.file)))
 
 
+def unknown_id_of(tokenizer: Any) -> int | None:
+    """The id of what stands for all that has no token; None where there is nothing like it."""
+    return getattr(tokenizer, "unknown_id", None)
+
+
 def id_or_none(tokenizer: Any, token: str) -> int | None:
     """The id of a special token; None where the tokenizer does not have it."""
     try:
