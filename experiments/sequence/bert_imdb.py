@@ -1,13 +1,17 @@
 """BERT on IMDB's reviews of films: masked language modelling of their text, then their sentiment
 from 1,000 labels.
 
-`pretrain` is a BERT of 4 layers, 4 heads and 128 features that fills in hidden tokens (Devlin et
+`pretrain` is a BERT of 2 layers, 4 heads and 128 features that fills in hidden tokens (Devlin et
 al. 2019; no prediction of the next sentence, Liu et al. 2019) in the reviews of the training
-split, whole, in pieces of up to 126 tokens between [CLS] and [SEP]; their labels are not read.
+split, whole, in pieces of up to 30 tokens between [CLS] and [SEP]; their labels are not read.
 The 8,000 tokens are learnt from the same text by WordPiece, in small letters. `finetune`, the
 default, goes on from it with 500 positive and 500 negative reviews, of which the last 126 tokens
 are read; `scratch` trains the same network on them alone. Which reviews these are is drawn by the
 seed.
+
+With BERT's initial standard deviation of 0.02 and pieces of 126 tokens the loss of `pretrain` was
+still 6.03 after 2,000 steps, that of how often tokens occur; with 0.05 and pieces of 30 it is 5.9
+after 400.
 
     python -m research.train --config experiments/sequence/bert_imdb.py:pretrain \\
         --workdir runs/bert_pretrain
@@ -15,7 +19,12 @@ seed.
     python -m research.generate --workdir runs/bert_pretrain --output samples/ \\
         --prompt="One of the [MASK] films I have ever seen."
 
-Not measured yet. Data: `imdb/`.
+Measured once, seed 0, without a look at the test: `pretrain` comes to a validation loss of 4.576
+(ppl 97; 17 minutes on one busy CPU core). Trained on reviews among the first 20,000 and measured on
+the other 5,000 of the training split, `finetune` has an accuracy of 0.683 and `scratch` of 0.746:
+what must be shown, that pre-training helps, is not reached. Of 6 million tokens the network learns
+which words go together, not yet what they say of a film: a linear classifier of its mean features
+has 0.62. Data: `imdb/`.
 """
 
 from typing import Any
@@ -26,7 +35,8 @@ VARIANTS = ("finetune", "scratch", "pretrain")
 REQUIRES = {"finetune": {"init_from.path": "experiments/sequence/bert_imdb.py:pretrain"}}
 SEEDS = {"finetune": ("data.source.seed",), "scratch": ("data.source.seed",)}
 VOCAB_SIZE = 8000
-MAX_LENGTH = 128
+MAX_LENGTH = 128  # of what is classified
+PIECE_LENGTH = 32  # of what hidden tokens are in
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -47,20 +57,21 @@ def get_config(variant: str = "finetune") -> ConfigDict:
         "name": "sequence.BERT",
         "vocab_size": VOCAB_SIZE,
         "block_size": MAX_LENGTH,
-        "num_layers": 4,
+        "num_layers": 2,
         "num_heads": 4,
         "embed_dim": 128,
         "mlp_dim": 512,
         "dropout_rate": 0.0 if variant == "pretrain" else 0.1,
+        "init_std": 0.05,
     }
 
-    def reviews(split: str, **settings: Any) -> dict[str, Any]:
+    def reviews(split: str, length: int, **settings: Any) -> dict[str, Any]:
         return {
             "name": "data.sources.LabelledText",
             "file": f"imdb/{split}.jsonl.xz",
             "text": "text",
             "tokenizer": tokenizer,
-            "max_length": MAX_LENGTH - 2,  # and two around them
+            "max_length": length - 2,  # and two around them
             "start_token": "[CLS]",
             "end_token": "[SEP]",
             **settings,
@@ -77,7 +88,7 @@ def get_config(variant: str = "finetune") -> ConfigDict:
         "log_every": "50 steps",
     }
     if variant == "pretrain":
-        text = {"name": "data.sources.Subset", "source": reviews("train", keep="all")}
+        text = {"name": "data.sources.Subset", "source": reviews("train", PIECE_LENGTH, keep="all")}
         config |= {
             "objective": {
                 "name": "sequence.MaskedLanguageModeling",
@@ -86,16 +97,16 @@ def get_config(variant: str = "finetune") -> ConfigDict:
                 "start_token": "[CLS]",
                 "end_token": "[SEP]",
             },
-            "data": {"source": text | {"stop": -1000}, "batch_size": 32},
+            "data": {"source": text | {"stop": -1000}, "batch_size": 128},
             "evaluations": {
                 "validation": {
                     "source": text | {"start": -1000},
-                    "batch_size": 50,
-                    "every": "1000 steps",
+                    "batch_size": 200,
+                    "every": "50%",
                 },
             },
-            "duration": "2000 steps",
-            "checkpoints": {"every": "1000 steps"},
+            "duration": "1500 steps",
+            "checkpoints": {"every": "50%"},
         }
         return ConfigDict(config)
     sentiment = {"label": "label", "classes": ("0", "1"), "keep": "end"}
@@ -114,14 +125,18 @@ def get_config(variant: str = "finetune") -> ConfigDict:
         "data": {
             "source": {
                 "name": "data.sources.Classes",
-                "source": reviews("train", **sentiment),
+                "source": reviews("train", MAX_LENGTH, **sentiment),
                 "classes": (0, 1),
                 "examples_per_class": 500,
             },
             "batch_size": 32,
         },
         "evaluations": {
-            "test": {"source": reviews("test", **sentiment), "batch_size": 250, "every": "100%"},
+            "test": {
+                "source": reviews("test", MAX_LENGTH, **sentiment),
+                "batch_size": 250,
+                "every": "100%",
+            },
         },
         "duration": "8 epochs",
         "checkpoints": {"every": "100%"},
