@@ -9,9 +9,10 @@ default, goes on from it with 500 positive and 500 negative reviews, of which th
 are read; `scratch` trains the same network on them alone. Which reviews these are is drawn by the
 seed.
 
-With BERT's initial standard deviation of 0.02 and pieces of 126 tokens the loss of `pretrain` was
-still 6.03 after 2,000 steps, that of how often tokens occur; with 0.05 and pieces of 30 it is 5.9
-after 400.
+With BERT's initial standard deviation of 0.02, four layers and pieces of 126 tokens the loss of
+`pretrain` stays at that of how often tokens occur: 6.03 after 2,000 steps of 32 pieces. Both the
+wider kernels and the shorter pieces help: 6.2 with the former alone after 1,900 steps of 8 pieces,
+5.0 with both after 1,900 of 32. Of the same 6 million tokens, batches of 128 learn less: 4.576.
 
     python -m research.train --config experiments/sequence/bert_imdb.py:pretrain \\
         --workdir runs/bert_pretrain
@@ -19,12 +20,11 @@ after 400.
     python -m research.generate --workdir runs/bert_pretrain --output samples/ \\
         --prompt="One of the [MASK] films I have ever seen."
 
-Measured once, seed 0, without a look at the test: `pretrain` comes to a validation loss of 4.576
-(ppl 97; 17 minutes on one busy CPU core). Trained on reviews among the first 20,000 and measured on
-the other 5,000 of the training split, `finetune` has an accuracy of 0.683 and `scratch` of 0.746:
-what must be shown, that pre-training helps, is not reached. Of 6 million tokens the network learns
-which words go together, not yet what they say of a film: a linear classifier of its mean features
-has 0.62. Data: `imdb/`.
+Measured once, seed 0, without a look at the test: `pretrain` comes to a validation loss of 4.207
+(16 minutes on one CPU core). Trained on reviews among the first 20,000 and measured on the other
+5,000 of the training split, `finetune` has an accuracy of 0.700 and `scratch` of 0.746: what is to
+be shown, that pre-training helps, is not reached. From the loss of 4.576 it is 0.683, so that more
+pre-training may. Data: `imdb/`.
 """
 
 from typing import Any
@@ -97,7 +97,7 @@ def get_config(variant: str = "finetune") -> ConfigDict:
                 "start_token": "[CLS]",
                 "end_token": "[SEP]",
             },
-            "data": {"source": text | {"stop": -1000}, "batch_size": 128},
+            "data": {"source": text | {"stop": -1000}, "batch_size": 32},
             "evaluations": {
                 "validation": {
                     "source": text | {"start": -1000},
@@ -105,7 +105,7 @@ def get_config(variant: str = "finetune") -> ConfigDict:
                     "every": "50%",
                 },
             },
-            "duration": "1500 steps",
+            "duration": "6000 steps",
             "checkpoints": {"every": "50%"},
         }
         return ConfigDict(config)
