@@ -10,8 +10,8 @@ picture `gradient_by_time` shows why: what comes back of the last step's loss to
 
 Expected, seed 0: 0.9975 of the test's symbols for `gru` (0.976 with half of the steps), 0.941 for
 the LSTM, which is short of the bar and still rises when its rate is gone; 0.123 for `rnn`, whose
-loss ends at 0.174. 10, 18 and 4 minutes on one busy CPU core. The data are made by a seed, another one
-for the test; settings were chosen on training examples.
+loss ends at 0.174. 10, 18 and 4 minutes on one busy CPU core. The data are made by a seed, another
+one for the test; settings were chosen on training examples.
 """
 
 from ml_collections import ConfigDict
